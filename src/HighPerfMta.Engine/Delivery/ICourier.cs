@@ -1,0 +1,74 @@
+using HighPerfMta.Protocol.Addresses;
+using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue;
+
+namespace HighPerfMta.Engine.Delivery;
+
+/// <summary>
+/// One transaction to do: a message and the indexes of some of its recipients (in <see cref="Envelope.Recipients"/>), all for one site.
+/// Outcomes are written by the courier, one for each index, at the same position. Reused by its shard: no allocation a message.
+/// </summary>
+public sealed class DeliveryTask
+{
+    public QueuedMessage Message { get; set; } = null!;
+
+    /// <summary>Recipient indexes; <see cref="RecipientCount"/> of them are valid.</summary>
+    public int[] RecipientIndexes { get; set; } = [];
+
+    public int RecipientCount { get; set; }
+
+    public DeliveryOutcome[] Outcomes { get; set; } = [];
+}
+
+/// <summary>What a courier's connection is worth after a transaction.</summary>
+public enum CourierState
+{
+    /// <summary>Ready for the next transaction on the same connection.</summary>
+    Ready,
+
+    /// <summary>The connection is gone or must not be used again; a new transaction opens a new one.</summary>
+    Closed,
+}
+
+/// <summary>A host that may be tried for a site, in order of preference.</summary>
+public sealed record DeliveryTarget(string HostName, System.Net.IPEndPoint Endpoint);
+
+/// <summary>
+/// An outbound session. It opens its connection when first used, falls back between the site's targets, and keeps the connection between
+/// transactions. Never throws for anything a peer or the network does: that is an outcome. Not for concurrent use.
+/// </summary>
+public interface ICourier : IAsyncDisposable
+{
+    CourierState State { get; }
+
+    /// <summary>Does the transaction; fills every outcome. Cancellation ends it with temporary outcomes (fault Local).</summary>
+    ValueTask DeliverAsync(DeliveryTask task, CancellationToken cancellation);
+
+    /// <summary>Says QUIT and closes, bounded by a few seconds.</summary>
+    ValueTask QuitAsync();
+}
+
+/// <summary>Makes couriers for a site.</summary>
+public interface ICourierFactory
+{
+    ICourier Create(Site site);
+}
+
+/// <summary>
+/// A destination as delivery sees it: the MX hosts behind one or many domains, or a configured next hop. The key is stable text, for example
+/// <c>mx:mx1.example.com</c> or <c>smtp://192.0.2.1:25</c>; equal keys are one site.
+/// </summary>
+public sealed record Site(string Key, IReadOnlyList<SiteHost> Hosts);
+
+/// <summary>One host of a site: a name to resolve (or an address literal), its MX preference, its port.</summary>
+public readonly record struct SiteHost(string Name, int Preference, int Port);
+
+/// <summary>The answer to "where does this recipient go": a site, or an outcome at once (discard, hold, reject, DNS failure).</summary>
+public readonly record struct SiteDecision(Site? Site, Routing.NextHopKind Kind, DeliveryOutcome? Outcome);
+
+/// <summary>Finds the site of a recipient through routes and MX lookups.</summary>
+public interface ISiteResolver
+{
+    /// <summary>Completes synchronously when DNS has it cached. Kind Hold and Discard have neither site nor outcome.</summary>
+    ValueTask<SiteDecision> ResolveAsync(EmailAddress recipient, CancellationToken cancellation);
+}

@@ -1,0 +1,28 @@
+using System.IO.Pipelines;
+using System.Net;
+
+namespace HighPerfMta.Engine.Net;
+
+/// <summary>One end of a byte stream: a TCP connection, or an in-memory pair in tests. Its pipes are owned by the session that holds it.</summary>
+public interface IConnection : IDuplexPipe, IAsyncDisposable
+{
+    /// <summary>The peer; null when the transport has no addresses.</summary>
+    IPEndPoint? Remote { get; }
+
+    IPEndPoint? Local { get; }
+
+    /// <summary>
+    /// Orderly close: everything flushed reaches the socket, then the send side is shut down, input is drained briefly, and the socket closed.
+    /// Bounded by a few seconds. After it only DisposeAsync may be called.
+    /// </summary>
+    ValueTask CloseAsync();
+
+    /// <summary>Drops the connection at once; pending reads and flushes end with an exception or as completed. Safe from any thread, repeatedly.</summary>
+    void Abort();
+}
+
+/// <summary>Opens outbound connections. A failure is a <see cref="System.Net.Sockets.SocketException"/> or an OperationCanceledException of the token.</summary>
+public interface IConnector
+{
+    ValueTask<IConnection> ConnectAsync(IPEndPoint remote, CancellationToken cancellation);
+}

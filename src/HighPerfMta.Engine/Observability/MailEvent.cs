@@ -1,0 +1,56 @@
+using HighPerfMta.Protocol.Smtp;
+
+namespace HighPerfMta.Engine.Observability;
+
+/// <summary>State changes of a message, as the event log names them (lower case).</summary>
+public enum MailEventKind
+{
+    Accepted, Rejected, Delivered, Deferred, Bounced, Expired, Dropped, Held, Released, Delayed, Quarantined,
+}
+
+/// <summary>One line of the event log. Fields that do not apply are null; text from peers is escaped by the writer.</summary>
+public readonly record struct MailEvent
+{
+    public required DateTimeOffset Time { get; init; }
+
+    public required MailEventKind Kind { get; init; }
+
+    public MessageId? Id { get; init; }
+
+    /// <summary>Reverse-path without brackets; "" for the null sender.</summary>
+    public string? Sender { get; init; }
+
+    public string? Recipient { get; init; }
+
+    public string? Site { get; init; }
+
+    /// <summary>Client address for accepted and rejected; our own sending address otherwise.</summary>
+    public string? Source { get; init; }
+
+    public string? Peer { get; init; }
+
+    public string? Tls { get; init; }
+
+    public int? Attempt { get; init; }
+
+    public int? Code { get; init; }
+
+    public string? Enhanced { get; init; }
+
+    public string? Reply { get; init; }
+
+    public long? Size { get; init; }
+
+    public double? QueuedSeconds { get; init; }
+
+    public string? Stage { get; init; }
+}
+
+/// <summary>
+/// Writes events to <c>&lt;data_dir&gt;/events/*.jsonl</c>. <see cref="Write"/> never blocks on the disk: it goes to a bounded buffer; when that is
+/// full the caller waits for its writer, so that no event is lost silently while the process lives.
+/// </summary>
+public interface IEventLog
+{
+    void Write(in MailEvent mailEvent);
+}

@@ -1,0 +1,69 @@
+using System.Net;
+
+namespace HighPerfMta.Engine.Smtp;
+
+/// <summary>What a listener is for.</summary>
+public enum ListenerProfile
+{
+    /// <summary>Accepts mail from <c>relay.networks</c> only.</summary>
+    Relay,
+
+    /// <summary>Accepts mail for <c>relay.domains</c> from anyone, and from <c>relay.networks</c> for anywhere.</summary>
+    Mx,
+}
+
+public sealed record ListenerOptions(IPEndPoint Address, ListenerProfile Profile);
+
+/// <summary>Who may send where: <c>[relay]</c>.</summary>
+public sealed record RelayOptions
+{
+    public IReadOnlyList<IPNetwork> Networks { get; init; } = [IPNetwork.Parse("127.0.0.0/8"), IPNetwork.Parse("::1/128")];
+
+    /// <summary>Lower-case A-labels: an exact domain, or ".example.net" for its subdomains.</summary>
+    public IReadOnlyList<string> Domains { get; init; } = [];
+}
+
+/// <summary>The <c>[limits]</c> table.</summary>
+public sealed record LimitOptions
+{
+    public long MessageSize { get; init; } = 50L << 20;
+
+    public int Recipients { get; init; } = 1000;
+
+    public int Connections { get; init; } = 10_000;
+
+    public int ConnectionsPerIp { get; init; } = 100;
+
+    /// <summary>Octets of a command line with CRLF (RFC 5321 §4.5.3.1.4 asks for 512, extensions for more).</summary>
+    public int CommandLine { get; init; } = 4096;
+
+    /// <summary>Octets of a message line without CRLF. RFC 5321 says 998; longer lines exist and are accepted up to this.</summary>
+    public int TextLine { get; init; } = 1 << 20;
+
+    /// <summary>Refused commands after which the session ends with 421.</summary>
+    public int Errors { get; init; } = 20;
+
+    /// <summary>Received fields above which a message is looping (RFC 5321 §6.3).</summary>
+    public int ReceivedHops { get; init; } = 100;
+
+    /// <summary>Wait for a command (RFC 5321 §4.5.3.2.7).</summary>
+    public TimeSpan CommandTimeout { get; init; } = TimeSpan.FromMinutes(5);
+
+    /// <summary>Wait for more message data (RFC 5321 §4.5.3.2.5).</summary>
+    public TimeSpan DataTimeout { get; init; } = TimeSpan.FromMinutes(3);
+
+    /// <summary>A whole session.</summary>
+    public TimeSpan SessionTimeout { get; init; } = TimeSpan.FromHours(1);
+}
+
+/// <summary>Everything reception needs to know.</summary>
+public sealed record SmtpServerOptions
+{
+    public required string Hostname { get; init; }
+
+    public IReadOnlyList<ListenerOptions> Listeners { get; init; } = [new(new IPEndPoint(IPAddress.Loopback, 2525), ListenerProfile.Relay)];
+
+    public RelayOptions Relay { get; init; } = new();
+
+    public LimitOptions Limits { get; init; } = new();
+}

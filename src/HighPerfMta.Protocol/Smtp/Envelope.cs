@@ -1,0 +1,40 @@
+using System.Net;
+using HighPerfMta.Protocol.Addresses;
+
+namespace HighPerfMta.Protocol.Smtp;
+
+/// <summary>What the client said of the body in MAIL BODY= (RFC 6152, RFC 3030).</summary>
+public enum BodyEncoding : byte
+{
+    SevenBit = 0,
+    EightBitMime = 1,
+}
+
+/// <summary>
+/// The SMTP envelope of one message as it was accepted. Immutable; one instance lives as long as the message is queued.
+/// </summary>
+public sealed class Envelope
+{
+    /// <summary>The queue id, also the id in Received and in events.</summary>
+    public required MessageId Id { get; init; }
+
+    /// <summary>The reverse-path; null is the null sender <c>&lt;&gt;</c> (RFC 5321 §4.5.5).</summary>
+    public required EmailAddress? Sender { get; init; }
+
+    /// <summary>The forward-paths in the order they were accepted, at least one.</summary>
+    public required EmailAddress[] Recipients { get; init; }
+
+    /// <summary>When the message was accepted, UTC.</summary>
+    public required DateTimeOffset ReceivedAt { get; init; }
+
+    public BodyEncoding Body { get; init; }
+
+    /// <summary>MAIL carried SMTPUTF8 (RFC 6531 §3.4).</summary>
+    public bool SmtpUtf8 { get; init; }
+
+    /// <summary>The client's address; null for a message that this server composed.</summary>
+    public IPAddress? ClientAddress { get; init; }
+
+    /// <summary>What the client called itself in HELO or EHLO; empty for a message that this server composed.</summary>
+    public string HeloName { get; init; } = "";
+}

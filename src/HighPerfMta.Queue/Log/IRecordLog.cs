@@ -1,0 +1,127 @@
+namespace HighPerfMta.Queue.Log;
+
+/// <summary>The kinds of record in the log. Values are on disk: never reuse one.</summary>
+public enum RecordType : byte
+{
+    /// <summary>A piece of a message too large for its Accepted record.</summary>
+    BodyChunk = 1,
+
+    /// <summary>Envelope, prepended headers, and the body or the addresses of its chunks. Makes a message exist.</summary>
+    Accepted = 2,
+
+    /// <summary>State of recipients after a failed attempt: attempt count, due time, last reply.</summary>
+    Deferred = 3,
+
+    /// <summary>Recipients that need nothing more: delivered, failed or dropped.</summary>
+    Completed = 4,
+
+    /// <summary>Held, released or rescheduled by an operator.</summary>
+    Steered = 5,
+}
+
+/// <summary>
+/// Where a record is: its log address (rising, never reused) and the length of its payload in bytes. An address and a length
+/// stay valid until the log is truncated past them.
+/// </summary>
+public readonly record struct RecordRef(long Address, int Length);
+
+/// <summary>What a scan hands out; <see cref="Payload"/> is valid only during the callback.</summary>
+public readonly ref struct ScannedRecord(RecordRef reference, RecordType type, ulong messageId, ReadOnlySpan<byte> payload)
+{
+    public RecordRef Ref { get; } = reference;
+
+    public RecordType Type { get; } = type;
+
+    public ulong MessageId { get; } = messageId;
+
+    public ReadOnlySpan<byte> Payload { get; } = payload;
+}
+
+public delegate void RecordVisitor(scoped in ScannedRecord record);
+
+/// <summary>How well the log is. Everything but <see cref="Healthy"/> refuses new mail; reads go on in every state but Closed.</summary>
+public enum LogCondition
+{
+    Healthy,
+
+    /// <summary>Too little free disk or no zeroed segment ready: refuse new mail with 452 4.3.1.</summary>
+    LowSpace,
+
+    /// <summary>A write failed. The log re-opens itself when the disk is well: refuse with 451 4.3.0.</summary>
+    Failing,
+
+    Closed,
+}
+
+/// <summary>A stretch of the log that could not be read at start; nothing in it was deleted.</summary>
+public sealed record DamagedRange(long FromAddress, long ToAddress, string Reason);
+
+/// <summary>The log cannot take or make durable a record now. The record must be treated as not written.</summary>
+public sealed class LogUnavailableException(string message, LogCondition condition, Exception? inner = null)
+    : IOException(message, inner)
+{
+    public LogCondition Condition { get; } = condition;
+}
+
+/// <summary>
+/// An append-only log of typed, checksummed records on stable storage. The seam behind which the append engine stands.
+/// All members are safe for concurrent use unless they say otherwise.
+/// </summary>
+public interface IRecordLog : IAsyncDisposable
+{
+    /// <summary>Largest payload of one record, bytes.</summary>
+    int MaxPayload { get; }
+
+    /// <summary>First address that is still kept.</summary>
+    long BeginAddress { get; }
+
+    /// <summary>Where the next record will go.</summary>
+    long TailAddress { get; }
+
+    /// <summary>Every record below this address is on stable storage.</summary>
+    long DurableAddress { get; }
+
+    LogCondition Condition { get; }
+
+    /// <summary>
+    /// Called once for each change of <see cref="Condition"/>, on the log's own thread; must not block.
+    /// When it becomes <see cref="LogCondition.Healthy"/> again after <see cref="LogCondition.Failing"/>, every record whose durability wait
+    /// failed, or that was appended and not yet durable, is gone and will never be replayed: the owner appends again what it still needs.
+    /// </summary>
+    event Action<LogCondition>? ConditionChanged;
+
+    /// <summary>Damaged ranges found when the log was opened.</summary>
+    IReadOnlyList<DamagedRange> Damage { get; }
+
+    /// <summary>
+    /// Appends a record to memory; it is durable after <see cref="WaitDurableAsync"/>. Completes synchronously unless log memory is full,
+    /// then waits for the disk (bounded by the log's write time-out).
+    /// </summary>
+    /// <exception cref="LogUnavailableException">The record was not appended.</exception>
+    ValueTask<RecordRef> AppendAsync(RecordType type, ulong messageId, ReadOnlyMemory<byte> payload, CancellationToken cancellation = default);
+
+    /// <summary>
+    /// Completes when the record and everything before it is on stable storage. Waking asks the committer for a group commit.
+    /// The wait cannot be cancelled: only the commit's result says whether the record exists.
+    /// </summary>
+    /// <exception cref="LogUnavailableException">The commit failed: the record is not durable and will not be.</exception>
+    ValueTask WaitDurableAsync(RecordRef record);
+
+    /// <summary>Asks for a commit soon (within a few milliseconds) without waiting for it: outcome records ride on it.</summary>
+    void CommitSoon();
+
+    /// <summary>
+    /// Reads and verifies one durable record; <paramref name="destination"/> must hold its payload.
+    /// </summary>
+    /// <exception cref="RecordUnreadableException">The bytes on disk are not that record (torn, flipped, missing segment, EIO).</exception>
+    ValueTask ReadAsync(RecordRef record, RecordType expectedType, ulong expectedMessageId, Memory<byte> destination, CancellationToken cancellation = default);
+
+    /// <summary>Visits every readable record in log order, from <see cref="BeginAddress"/> to the durable tail found at start. Only before the first append.</summary>
+    void Replay(RecordVisitor visitor, CancellationToken cancellation = default);
+
+    /// <summary>Records below the address are needed no more; whole segments below it are deleted at the next commit.</summary>
+    void TruncateBefore(long address);
+}
+
+/// <summary>A durable record could not be read back; its message must be set aside, nothing deleted.</summary>
+public sealed class RecordUnreadableException(string message, Exception? inner = null) : IOException(message, inner);
