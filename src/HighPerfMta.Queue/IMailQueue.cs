@@ -65,6 +65,16 @@ public abstract class IncomingMessage : IDisposable
     /// <summary>Octets written so far.</summary>
     public abstract long Length { get; }
 
+    /// <summary>
+    /// Room for message octets to be written in place (unstuffed, CRLF line ends), at least <paramref name="minimum"/> (at most 64 KiB), followed by
+    /// <see cref="Advance"/>. Completes synchronously unless a full chunk has to wait for log memory.
+    /// </summary>
+    /// <exception cref="LogUnavailableException">The message cannot be stored; drop it and answer 452 or 451.</exception>
+    public abstract ValueTask<Memory<byte>> GetMemoryAsync(int minimum, CancellationToken cancellation = default);
+
+    /// <summary>Says how many octets of the last memory were filled.</summary>
+    public abstract void Advance(int count);
+
     /// <summary>Appends message octets (unstuffed, CRLF line ends). Completes synchronously unless a chunk has to wait for log memory.</summary>
     /// <exception cref="LogUnavailableException">The message cannot be stored; drop it and answer 452 or 451.</exception>
     public abstract ValueTask WriteAsync(ReadOnlyMemory<byte> octets, CancellationToken cancellation = default);
