@@ -1,0 +1,145 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
+using System.Text;
+
+namespace HighPerfMta.FunctionalTests.Support;
+
+/// <summary>The real program in its own process, with a configuration and data directory of the test's own.</summary>
+internal sealed class MtaProcess : IAsyncDisposable
+{
+    private readonly TempFolder _folder = new();
+    private readonly StringBuilder _log = new();
+    private Process? _process;
+
+    private MtaProcess(int port) => Port = port;
+
+    public int Port { get; }
+
+    public string ConfigFile => _folder.File("hpmta.toml");
+
+    public string DataDirectory => _folder.File("data");
+
+    /// <summary>What the program wrote on stderr so far.</summary>
+    public string Log
+    {
+        get
+        {
+            lock (_log)
+            {
+                return _log.ToString();
+            }
+        }
+    }
+
+    public static string ProgramPath => System.IO.Path.Combine(AppContext.BaseDirectory, "hpmta.dll");
+
+    /// <summary>Starts with a listener on a free port of 127.0.0.1 and the given further TOML.</summary>
+    public static async Task<MtaProcess> StartAsync(string toml, string profile = "relay")
+    {
+        MtaProcess mta = new(FreePort());
+        await File.WriteAllTextAsync(mta.ConfigFile, $"""
+            hostname = "relay.test"
+            data_dir = "{mta.DataDirectory}"
+
+            [[listener]]
+            address = "127.0.0.1:{mta.Port.ToString(CultureInfo.InvariantCulture)}"
+            profile = "{profile}"
+
+            [admin]
+            http = ""
+
+            {toml}
+            """);
+        await mta.StartAgainAsync();
+        return mta;
+    }
+
+    /// <summary>Starts the program (again) on the same data and waits until it greets.</summary>
+    public async Task StartAgainAsync()
+    {
+        ProcessStartInfo start = new("dotnet", [ProgramPath, "serve", "--config", ConfigFile])
+        {
+            RedirectStandardError = true,
+            RedirectStandardOutput = true,
+        };
+        Process process = Process.Start(start)!;
+        process.ErrorDataReceived += (_, line) => Append(line.Data);
+        process.OutputDataReceived += (_, line) => Append(line.Data);
+        process.BeginErrorReadLine();
+        process.BeginOutputReadLine();
+        _process = process;
+        await Eventually.TrueAsync(
+            async () =>
+            {
+                Assert.False(process.HasExited, $"the server ended with {(process.HasExited ? process.ExitCode : 0)}:\n{Log}");
+                return await GreetsAsync(Port);
+            },
+            () => "the server does not greet:\n" + Log);
+    }
+
+    /// <summary>SIGKILL: what a crash is.</summary>
+    public async Task KillAsync()
+    {
+        _process!.Kill();
+        await _process.WaitForExitAsync();
+    }
+
+    /// <summary>SIGTERM; returns the exit code.</summary>
+    public async Task<int> TerminateAsync()
+    {
+        using Process kill = Process.Start("kill", ["-TERM", _process!.Id.ToString(CultureInfo.InvariantCulture)]);
+        await kill.WaitForExitAsync();
+        using CancellationTokenSource limit = new(TimeSpan.FromSeconds(60));
+        await _process.WaitForExitAsync(limit.Token);
+        return _process.ExitCode;
+    }
+
+    /// <summary>Runs a command of the program against this server.</summary>
+    public Task<string> CommandAsync(int expectedExit, params string[] arguments) =>
+        Peer.RunAsync("dotnet", [ProgramPath, .. arguments, "--config", ConfigFile], expectedExit: expectedExit);
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_process is { HasExited: false })
+        {
+            await KillAsync();
+        }
+
+        _process?.Dispose();
+        _folder.Dispose();
+    }
+
+    public static int FreePort()
+    {
+        using Socket socket = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        return ((IPEndPoint)socket.LocalEndPoint!).Port;
+    }
+
+    /// <summary>True when something on the port says 220.</summary>
+    public static async Task<bool> GreetsAsync(int port)
+    {
+        try
+        {
+            using TcpClient client = new();
+            await client.ConnectAsync(IPAddress.Loopback, port, TestContext.Current.CancellationToken);
+            using StreamReader reader = new(client.GetStream(), Encoding.Latin1);
+            string? line = await reader.ReadLineAsync(TestContext.Current.CancellationToken);
+            return line?.StartsWith("220", StringComparison.Ordinal) == true;
+        }
+        catch (Exception e) when (e is SocketException or IOException)
+        {
+            return false;
+        }
+    }
+
+    private void Append(string? line)
+    {
+        lock (_log)
+        {
+            _log.AppendLine(line);
+        }
+    }
+}
