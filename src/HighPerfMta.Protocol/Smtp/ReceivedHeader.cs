@@ -1,0 +1,165 @@
+using System.Buffers;
+using System.Net;
+using System.Net.Sockets;
+using System.Text;
+using HighPerfMta.Protocol.Addresses;
+
+namespace HighPerfMta.Protocol.Smtp;
+
+/// <summary>What a Received field says.</summary>
+public readonly struct ReceivedFields
+{
+    /// <summary>What the client called itself; empty leaves the from clause out.</summary>
+    public required string HeloName { get; init; }
+
+    /// <summary>Where the connection came from.</summary>
+    public IPAddress? ClientAddress { get; init; }
+
+    /// <summary>Our host name.</summary>
+    public required string Hostname { get; init; }
+
+    /// <summary>EHLO was used, so that the protocol is ESMTP.</summary>
+    public bool Esmtp { get; init; }
+
+    /// <summary>MAIL carried SMTPUTF8 (RFC 6531 §4.3).</summary>
+    public bool SmtpUtf8 { get; init; }
+
+    public required MessageId Id { get; init; }
+
+    /// <summary>Only for a message with one recipient: others must not see each other (RFC 5321 §7.2).</summary>
+    public EmailAddress? For { get; init; }
+
+    public required DateTimeOffset Date { get; init; }
+}
+
+/// <summary>Writes the trace field of RFC 5321 §4.4, folded at 78 characters.</summary>
+public static class ReceivedHeader
+{
+    private const int FoldAt = 78;
+
+    /// <summary>Octets of the longest field, reached only with the longest of everything.</summary>
+    private const int MaxField = 2048;
+
+    /// <summary>
+    /// Writes the field with its CRLF. Nothing of the client can leave its place: the name it gave is reduced to letters, digits and
+    /// <c>.-_:[]</c>, and an address holds no control characters.
+    /// </summary>
+    public static void Write(IBufferWriter<byte> output, in ReceivedFields fields)
+    {
+        ArgumentNullException.ThrowIfNull(output);
+        var line = new FoldedLine(output.GetSpan(MaxField));
+        line.Raw("Received:"u8);
+        if (fields.HeloName.Length > 0)
+        {
+            WriteFrom(ref line, fields);
+        }
+
+        line.Word("by "u8, fields.Hostname, ""u8);
+        line.Word("with "u8, (fields.SmtpUtf8, fields.Esmtp) switch { (true, _) => "UTF8SMTP", (_, true) => "ESMTP", _ => "SMTP" }, ""u8);
+        Span<byte> scratch = stackalloc byte[40];
+        fields.Id.Format(scratch);
+        bool addressed = fields.For is not null && (fields.SmtpUtf8 || !fields.For.NeedsSmtpUtf8);
+        line.Word("id "u8, scratch[..MessageId.TextLength], addressed ? ""u8 : ";"u8);
+        if (addressed)
+        {
+            WriteFor(ref line, fields.For!);
+        }
+
+        line.Word(""u8, MailDate.Format(fields.Date, scratch), ""u8);
+        line.Raw("\r\n"u8);
+        output.Advance(line.Length);
+    }
+
+    private static void WriteFrom(ref FoldedLine line, in ReceivedFields fields)
+    {
+        Span<byte> name = stackalloc byte[CommandParser.MaxHelloName];
+        int length = Math.Min(fields.HeloName.Length, name.Length);
+        for (int i = 0; i < length; i++)
+        {
+            char c = fields.HeloName[i];
+            name[i] = char.IsAsciiLetterOrDigit(c) || c is '.' or '-' or '_' or ':' or '[' or ']' ? (byte)c : (byte)'?';
+        }
+
+        line.Word("from "u8, name[..length], ""u8);
+        if (fields.ClientAddress is null)
+        {
+            return;
+        }
+
+        Span<byte> literal = stackalloc byte[80];
+        line.Word("("u8, AddressLiteral(fields.ClientAddress, literal), ")"u8);
+    }
+
+    private static void WriteFor(ref FoldedLine line, EmailAddress address)
+    {
+        Span<byte> text = stackalloc byte[AddressParser.MaxPath];
+        int length = Encoding.UTF8.GetBytes(address.LocalPart, text);
+        if (address.Domain.Length > 0)
+        {
+            text[length++] = (byte)'@';
+            length += Encoding.ASCII.GetBytes(address.Domain, text[length..]);
+        }
+
+        line.Word("for <"u8, text[..length], ">;"u8);
+    }
+
+    /// <summary>The TCP-info of RFC 5321 §4.4: <c>[192.0.2.1]</c> or <c>[IPv6:2001:db8::1]</c>.</summary>
+    internal static ReadOnlySpan<byte> AddressLiteral(IPAddress address, Span<byte> buffer)
+    {
+        if (address.IsIPv4MappedToIPv6)
+        {
+            address = address.MapToIPv4();
+        }
+
+        bool six = address.AddressFamily == AddressFamily.InterNetworkV6;
+        (six ? "[IPv6:"u8 : "["u8).CopyTo(buffer);
+        int start = six ? 6 : 1;
+        address.TryFormat(buffer[start..^1], out int length);
+
+        // The scope of a link-local address means nothing to others.
+        int scope = buffer.Slice(start, length).IndexOf((byte)'%');
+        length = scope < 0 ? length : scope;
+        buffer[start + length] = (byte)']';
+        return buffer[..(start + length + 1)];
+    }
+
+    private ref struct FoldedLine(Span<byte> target)
+    {
+        private readonly Span<byte> _target = target;
+        private int _column;
+
+        public int Length { get; private set; }
+
+        public void Raw(scoped ReadOnlySpan<byte> octets)
+        {
+            octets.CopyTo(_target[Length..]);
+            Length += octets.Length;
+            _column += octets.Length;
+        }
+
+        /// <summary>A space and the word, on a new line when it does not fit on this one.</summary>
+        public void Word(scoped ReadOnlySpan<byte> before, scoped ReadOnlySpan<byte> word, scoped ReadOnlySpan<byte> after)
+        {
+            if (_column + 1 + before.Length + word.Length + after.Length > FoldAt)
+            {
+                Raw("\r\n\t"u8);
+                _column = 8;
+            }
+            else
+            {
+                Raw(" "u8);
+            }
+
+            Raw(before);
+            Raw(word);
+            Raw(after);
+        }
+
+        public void Word(scoped ReadOnlySpan<byte> before, string word, scoped ReadOnlySpan<byte> after)
+        {
+            Span<byte> ascii = stackalloc byte[256];
+            int length = Encoding.ASCII.GetBytes(word.AsSpan(0, Math.Min(word.Length, 256)), ascii);
+            Word(before, ascii[..length], after);
+        }
+    }
+}
