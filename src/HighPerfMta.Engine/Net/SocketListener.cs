@@ -1,0 +1,149 @@
+using System.Net;
+using System.Net.Sockets;
+using Microsoft.Extensions.Logging;
+
+namespace HighPerfMta.Engine.Net;
+
+/// <summary>
+/// One listening socket and its accept loop. The loop waits at the gate before it accepts, and outlives every accept error:
+/// a listener that stops accepting while the process lives would be an outage that nobody sees.
+/// </summary>
+public sealed partial class SocketListener : IAsyncDisposable
+{
+    private const int Backlog = 4096;
+    private static readonly TimeSpan ErrorPause = TimeSpan.FromMilliseconds(75);
+
+    private readonly Socket _socket;
+    private readonly ConnectionGate _gate;
+    private readonly Action<Socket> _accepted;
+    private readonly TimeProvider _time;
+    private readonly ILogger _logger;
+    private readonly CancellationTokenSource _stop = new();
+    private Task _loop = Task.CompletedTask;
+    private int _disposed;
+
+    /// <summary>Binds and listens; connections queue up until <see cref="Start"/>.</summary>
+    /// <param name="address">Where to listen; port 0 takes a free one. IPv6 listens for IPv6 alone.</param>
+    /// <param name="gate">Where a place is taken before accept. Whoever gets the socket gives the place back.</param>
+    /// <param name="accepted">Takes over an accepted socket and its place; must not block or throw.</param>
+    /// <param name="time">For the pause after an error.</param>
+    /// <param name="logger">Accept errors.</param>
+    /// <exception cref="SocketException">The address cannot be bound.</exception>
+    public SocketListener(IPEndPoint address, ConnectionGate gate, Action<Socket> accepted, TimeProvider time, ILogger logger)
+    {
+        ArgumentNullException.ThrowIfNull(address);
+        _gate = gate;
+        _accepted = accepted;
+        _time = time;
+        _logger = logger;
+        _socket = Bind(address);
+        Endpoint = (IPEndPoint)_socket.LocalEndPoint!;
+    }
+
+    /// <summary>The bound address with its real port.</summary>
+    public IPEndPoint Endpoint { get; }
+
+    public void Start() => _loop = Task.Run(AcceptLoopAsync);
+
+    /// <summary>Stops accepting at once; connections still in the backlog are reset by the kernel.</summary>
+    public void Close()
+    {
+        _stop.Cancel();
+        _socket.Dispose();
+    }
+
+    /// <summary>As <see cref="Close"/>, and returns when the accept loop has ended.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        if (Interlocked.Exchange(ref _disposed, 1) != 0)
+        {
+            return;
+        }
+
+        Close();
+        await _loop;
+        _stop.Dispose();
+    }
+
+    private static Socket Bind(IPEndPoint address)
+    {
+        Socket socket = new(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
+        try
+        {
+            if (address.AddressFamily == AddressFamily.InterNetworkV6)
+            {
+                socket.DualMode = false;
+            }
+
+            if (OperatingSystem.IsLinux())
+            {
+                // SO_REUSEADDR alone: the portable option also sets SO_REUSEPORT, with which a second server could bind the port unnoticed.
+                const int solSocket = 1;
+                const int soReuseAddress = 2;
+                Span<byte> on = stackalloc byte[sizeof(int)];
+                BitConverter.TryWriteBytes(on, 1);
+                socket.SetRawSocketOption(solSocket, soReuseAddress, on);
+            }
+
+            socket.Bind(address);
+            socket.Listen(Backlog);
+            return socket;
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+
+    private async Task AcceptLoopAsync()
+    {
+        CancellationToken stop = _stop.Token;
+        while (!stop.IsCancellationRequested)
+        {
+            bool placed = false;
+            try
+            {
+                await _gate.EnterAsync(stop);
+                placed = true;
+                Socket socket = await _socket.AcceptAsync(stop);
+                placed = false;
+                _accepted(socket);
+            }
+            catch (Exception) when (stop.IsCancellationRequested)
+            {
+                if (placed)
+                {
+                    _gate.Leave(null);
+                }
+
+                return;
+            }
+            catch (Exception e)
+            {
+                if (placed)
+                {
+                    _gate.Leave(null);
+                }
+
+                AcceptFailed(_logger, e, Endpoint);
+                await PauseAsync(stop);
+            }
+        }
+    }
+
+    private async Task PauseAsync(CancellationToken stop)
+    {
+        try
+        {
+            await Task.Delay(ErrorPause, _time, stop);
+        }
+        catch (OperationCanceledException)
+        {
+            // The loop sees it.
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "accept on {Endpoint} failed; going on")]
+    private static partial void AcceptFailed(ILogger logger, Exception exception, IPEndPoint endpoint);
+}

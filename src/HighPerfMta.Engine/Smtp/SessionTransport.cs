@@ -1,0 +1,133 @@
+using System.Buffers;
+using System.IO.Pipelines;
+using System.Runtime.CompilerServices;
+using HighPerfMta.Engine.Net;
+using HighPerfMta.Protocol.Smtp;
+
+namespace HighPerfMta.Engine.Smtp;
+
+/// <summary>
+/// The session's side of its connection: reads and flushes with deadlines, and replies collected for one flush. A read that takes too long is
+/// cancelled, so that the session can answer 421; a flush that takes too long means that the peer does not read, and the connection is dropped.
+/// </summary>
+internal sealed class SessionTransport(IConnection connection, DeadlineWheel wheel, TimeSpan flushTimeout) : Deadline
+{
+    /// <summary>Octets of unsent replies at which the session flushes even though more commands are buffered.</summary>
+    private const int FlushThreshold = 16 << 10;
+
+    private const int None = 0;
+    private const int Reading = 1;
+    private const int Flushing = 2;
+
+    private readonly PipeReader _input = connection.Input;
+    private readonly PipeWriter _output = connection.Output;
+    private volatile int _wait;
+    private volatile bool _timedOut;
+    private int _unflushed;
+
+    /// <summary>The last read was cancelled by its deadline.</summary>
+    public bool TimedOut => _timedOut;
+
+    /// <summary>So much is waiting to be sent that it must go out now, to keep memory bounded and the peer's back-pressure felt.</summary>
+    public bool MustFlush => _unflushed >= FlushThreshold;
+
+    public void Write(ReadOnlySpan<byte> octets)
+    {
+        _output.Write(octets);
+        _unflushed += octets.Length;
+    }
+
+    /// <summary>"250 2.0.0 Ok: queued as ID".</summary>
+    public void WriteQueued(MessageId id)
+    {
+        ReadOnlySpan<byte> prefix = "250 2.0.0 Ok: queued as "u8;
+        int length = prefix.Length + MessageId.TextLength + 2;
+        Span<byte> span = _output.GetSpan(length);
+        prefix.CopyTo(span);
+        id.Format(span[prefix.Length..]);
+        span[length - 2] = (byte)'\r';
+        span[length - 1] = (byte)'\n';
+        _output.Advance(length);
+        _unflushed += length;
+    }
+
+    /// <summary>What has arrived and was not looked at yet, without waiting.</summary>
+    public bool TryRead(out ReadResult result) => _input.TryRead(out result);
+
+    public void AdvanceTo(SequencePosition consumed, SequencePosition examined) => _input.AdvanceTo(consumed, examined);
+
+    /// <summary>Waits for input, at most <paramref name="timeout"/>. A cancelled result means the deadline or <see cref="CancelRead"/>.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    public async ValueTask<ReadResult> ReadAsync(TimeSpan timeout)
+    {
+        _timedOut = false;
+        ValueTask<ReadResult> read = _input.ReadAsync();
+        if (read.IsCompleted)
+        {
+            return await read;
+        }
+
+        _wait = Reading;
+        wheel.Set(this, timeout);
+        try
+        {
+            return await read;
+        }
+        finally
+        {
+            _wait = None;
+            wheel.Clear(this);
+        }
+    }
+
+    /// <summary>Sends what was written. False when the peer is gone.</summary>
+    public ValueTask<bool> FlushAsync()
+    {
+        if (_unflushed == 0)
+        {
+            return new ValueTask<bool>(true);
+        }
+
+        _unflushed = 0;
+        ValueTask<FlushResult> flush = _output.FlushAsync();
+        if (flush.IsCompletedSuccessfully)
+        {
+            return new ValueTask<bool>(!flush.GetAwaiter().GetResult().IsCompleted);
+        }
+
+        return WaitForFlushAsync(flush);
+    }
+
+    /// <summary>Ends the read that waits now, or the next one, with a cancelled result. Safe from any thread.</summary>
+    public void CancelRead() => _input.CancelPendingRead();
+
+    protected internal override void OnDeadline()
+    {
+        switch (_wait)
+        {
+            case Reading:
+                _timedOut = true;
+                _input.CancelPendingRead();
+                break;
+            case Flushing:
+                connection.Abort();
+                break;
+        }
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<bool> WaitForFlushAsync(ValueTask<FlushResult> flush)
+    {
+        _wait = Flushing;
+        wheel.Set(this, flushTimeout);
+        try
+        {
+            return !(await flush).IsCompleted;
+        }
+        finally
+        {
+            _wait = None;
+            wheel.Clear(this);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+using System.Net;
+using Microsoft.Extensions.Logging;
+
+namespace HighPerfMta.Engine.Smtp;
+
+/// <summary>Log lines of reception. Nothing that a client sent is in them.</summary>
+internal static partial class SmtpLog
+{
+    [LoggerMessage(Level = LogLevel.Information, Message = "listening for SMTP on {Endpoint}, profile {Profile}")]
+    public static partial void Listening(ILogger logger, IPEndPoint endpoint, ListenerProfile profile);
+
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "limits.connections is {Configured}, but the limit of open files ({Descriptors}) leaves room for {Effective}; raise LimitNOFILE")]
+    public static partial void ConnectionsCapped(ILogger logger, int configured, int descriptors, int effective);
+
+    [LoggerMessage(Level = LogLevel.Debug, Message = "session with {Client} ended: {End}")]
+    public static partial void SessionEnded(ILogger logger, IPEndPoint? client, SessionEnd end);
+
+    [LoggerMessage(Level = LogLevel.Debug, Message = "connection with {Client} broke")]
+    public static partial void ConnectionBroke(ILogger logger, Exception exception, IPEndPoint? client);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "session with {Client} failed; the connection is closed with 421")]
+    public static partial void SessionFailed(ILogger logger, Exception exception, IPEndPoint? client);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "message from {Client} cannot be stored now, answered {Code}")]
+    public static partial void CannotStore(ILogger logger, Exception exception, IPEndPoint? client, int code);
+
+    [LoggerMessage(Level = LogLevel.Debug, Message = "connection from {Client} refused: {Reason}")]
+    public static partial void ConnectionRefused(ILogger logger, IPAddress client, Net.Admission reason);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} sessions did not end in time and were dropped")]
+    public static partial void SessionsDropped(ILogger logger, int count);
+}

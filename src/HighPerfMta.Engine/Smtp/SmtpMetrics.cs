@@ -1,0 +1,36 @@
+using System.Diagnostics.Metrics;
+
+namespace HighPerfMta.Engine.Smtp;
+
+/// <summary>What reception counts.</summary>
+internal sealed class SmtpMetrics : IDisposable
+{
+    /// <summary>The meter's name.</summary>
+    public const string MeterName = "HighPerfMta.Smtp";
+
+    private readonly Meter _meter = new(MeterName);
+
+    public SmtpMetrics()
+    {
+        Connections = _meter.CreateCounter<long>("hpmta_smtp_connections_total", description: "Inbound connections accepted");
+        Refused = _meter.CreateCounter<long>("hpmta_smtp_connections_refused_total", description: "Inbound connections over a limit, answered 421");
+        Open = _meter.CreateUpDownCounter<long>("hpmta_smtp_connections", description: "Inbound sessions open now");
+        Accepted = _meter.CreateCounter<long>("hpmta_smtp_messages_accepted_total", description: "Messages answered 250");
+        Bytes = _meter.CreateCounter<long>("hpmta_smtp_messages_accepted_bytes_total", "By", "Octets of accepted messages");
+        Refusals = _meter.CreateCounter<long>("hpmta_smtp_refusals_total", description: "Commands and messages answered 4xx or 5xx");
+    }
+
+    public Counter<long> Connections { get; }
+
+    public Counter<long> Refused { get; }
+
+    public UpDownCounter<long> Open { get; }
+
+    public Counter<long> Accepted { get; }
+
+    public Counter<long> Bytes { get; }
+
+    public Counter<long> Refusals { get; }
+
+    public void Dispose() => _meter.Dispose();
+}

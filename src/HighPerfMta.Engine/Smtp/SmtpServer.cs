@@ -1,0 +1,240 @@
+using System.Net;
+using System.Net.Sockets;
+using HighPerfMta.Engine.Intake;
+using HighPerfMta.Engine.Net;
+using HighPerfMta.Engine.Observability;
+using HighPerfMta.Protocol.Smtp;
+using Microsoft.Extensions.Logging;
+
+namespace HighPerfMta.Engine.Smtp;
+
+/// <summary>
+/// Reception: listeners, the gate before them, and the sessions. Memory is bounded by the number of connections, each with bounded buffers.
+/// </summary>
+public sealed class SmtpServer : IAsyncDisposable
+{
+    /// <summary>How long dropped sessions may take to notice.</summary>
+    private static readonly TimeSpan DropLimit = TimeSpan.FromSeconds(5);
+
+    private readonly SmtpContext _context;
+    private readonly ConnectionGate _gate;
+    private readonly ILogger _logger;
+    private readonly Lock _lock = new();
+    private readonly HashSet<SmtpSession> _sessions = [];
+    private readonly List<SocketListener> _listeners = [];
+    private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private bool _stopping;
+
+    public SmtpServer(
+        SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILoggerFactory loggers)
+        : this(options, intake, events, wheel, time, loggers, DescriptorLimit.Current())
+    {
+    }
+
+    internal SmtpServer(
+        SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILoggerFactory loggers, int descriptors)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        _logger = loggers.CreateLogger<SmtpServer>();
+        _context = new SmtpContext(options, intake, events, wheel, time, _logger, new SmtpMetrics());
+        int configured = options.Limits.Connections;
+        int effective = Math.Min(configured, DescriptorLimit.ConnectionsBelow(descriptors));
+        if (effective < configured)
+        {
+            SmtpLog.ConnectionsCapped(_logger, configured, descriptors, effective);
+        }
+
+        _gate = new ConnectionGate(effective, options.Limits.ConnectionsPerIp);
+    }
+
+    /// <summary>The bound addresses in the order of <see cref="SmtpServerOptions.Listeners"/>, real ports included; empty before <see cref="Start"/>.</summary>
+    public IReadOnlyList<IPEndPoint> Endpoints => [.. _listeners.Select(static l => l.Endpoint)];
+
+    /// <summary>Sessions open now.</summary>
+    public int SessionCount
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _sessions.Count;
+            }
+        }
+    }
+
+    internal ConnectionGate Gate => _gate;
+
+    /// <summary>Binds every listener, then begins to accept on all of them.</summary>
+    /// <exception cref="SocketException">An address cannot be bound; its <see cref="Exception.Data"/> holds it as "address". Nothing is left listening.</exception>
+    public void Start()
+    {
+        foreach (ListenerOptions listener in _context.Options.Listeners)
+        {
+            try
+            {
+                ListenerProfile profile = listener.Profile;
+                _listeners.Add(new SocketListener(listener.Address, _gate, socket => Accept(socket, profile), _context.Time, _logger));
+            }
+            catch (SocketException e)
+            {
+                e.Data["address"] = listener.Address.ToString();
+                foreach (SocketListener bound in _listeners)
+                {
+                    bound.Close();
+                }
+
+                throw;
+            }
+        }
+
+        for (int i = 0; i < _listeners.Count; i++)
+        {
+            SmtpLog.Listening(_logger, _listeners[i].Endpoint, _context.Options.Listeners[i].Profile);
+            _listeners[i].Start();
+        }
+    }
+
+    /// <summary>
+    /// Stops accepting, ends idle sessions with 421 4.3.2 and lets transactions under way finish. When <paramref name="limit"/> is cancelled the
+    /// rest is dropped; a message without its 250 stays the client's.
+    /// </summary>
+    public async Task StopAsync(CancellationToken limit)
+    {
+        await CloseListenersAsync();
+        foreach (SmtpSession session in BeginStop())
+        {
+            session.RequestStop();
+        }
+
+        try
+        {
+            await _ended.Task.WaitAsync(limit);
+            return;
+        }
+        catch (OperationCanceledException)
+        {
+            // The limit is up.
+        }
+
+        SmtpSession[] left = Snapshot();
+        SmtpLog.SessionsDropped(_logger, left.Length);
+        foreach (SmtpSession session in left)
+        {
+            session.Abort();
+        }
+
+        // A session that waits for its commit ends with it; nothing can be done for one that does not.
+        await Task.WhenAny(_ended.Task, Task.Delay(DropLimit, CancellationToken.None));
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await StopAsync(new CancellationToken(canceled: true));
+        _context.Metrics.Dispose();
+        _gate.Dispose();
+    }
+
+    /// <summary>Serves one connection to its end, outside of listeners and gate.</summary>
+    internal async Task<SessionEnd> ServeAsync(IConnection connection, ListenerProfile profile)
+    {
+        SmtpSession session = new(_context, connection, profile);
+        bool stopping;
+        lock (_lock)
+        {
+            _sessions.Add(session);
+            stopping = _stopping;
+        }
+
+        if (stopping)
+        {
+            session.RequestStop();
+        }
+
+        _context.Metrics.Open.Add(1);
+        SessionEnd end = await session.RunAsync();
+        _context.Metrics.Open.Add(-1);
+        lock (_lock)
+        {
+            _sessions.Remove(session);
+            if (_stopping && _sessions.Count == 0)
+            {
+                _ended.TrySetResult();
+            }
+        }
+
+        return end;
+    }
+
+    /// <summary>On the accept loop: hands the connection to the thread pool, so that no session ever delays the next accept.</summary>
+    private void Accept(Socket socket, ListenerProfile profile) =>
+        ThreadPool.UnsafeQueueUserWorkItem(static state => _ = state.Server.RunAsync(state.Socket, state.Profile),
+            (Server: this, Socket: socket, Profile: profile), preferLocal: false);
+
+    private async Task RunAsync(Socket socket, ListenerProfile profile)
+    {
+        IPAddress? admitted = null;
+        try
+        {
+            PipeSocketConnection connection = PipeSocketConnection.Create(socket);
+            _context.Metrics.Connections.Add(1);
+            IPAddress client = RelayPolicy.Normalize(connection.Remote!.Address);
+            Admission admission = _gate.Admit(client);
+            if (admission == Admission.Admitted)
+            {
+                admitted = client;
+                await ServeAsync(connection, profile);
+            }
+            else
+            {
+                await RefuseAsync(connection, client, admission);
+            }
+        }
+        catch (Exception e) when (e is SocketException or IOException or ObjectDisposedException or InvalidOperationException)
+        {
+            SmtpLog.ConnectionBroke(_logger, e, null);
+        }
+        finally
+        {
+            _gate.Leave(admitted);
+        }
+    }
+
+    private async Task RefuseAsync(PipeSocketConnection connection, IPAddress client, Admission admission)
+    {
+        SmtpLog.ConnectionRefused(_logger, client, admission);
+        _context.Metrics.Refused.Add(1);
+        SmtpReply reply = admission == Admission.TooMany ? Replies.TooManyConnections : Replies.TooManyConnectionsFromAddress;
+        await connection.Output.WriteAsync(reply.Wire);
+        await connection.CloseAsync();
+    }
+
+    private async ValueTask CloseListenersAsync()
+    {
+        foreach (SocketListener listener in _listeners)
+        {
+            await listener.DisposeAsync();
+        }
+    }
+
+    private SmtpSession[] BeginStop()
+    {
+        lock (_lock)
+        {
+            _stopping = true;
+            if (_sessions.Count == 0)
+            {
+                _ended.TrySetResult();
+            }
+
+            return [.. _sessions];
+        }
+    }
+
+    private SmtpSession[] Snapshot()
+    {
+        lock (_lock)
+        {
+            return [.. _sessions];
+        }
+    }
+}

@@ -1,0 +1,55 @@
+using HighPerfMta.Engine.Smtp.Verbs;
+using HighPerfMta.Protocol.Smtp;
+
+namespace HighPerfMta.Engine.Smtp;
+
+internal sealed partial class SmtpSession
+{
+    /// <summary>The reply of a command; null when octets of a message follow, as <paramref name="next"/> then says.</summary>
+    private SmtpReply? Dispatch(SmtpVerb verb, ReadOnlySpan<byte> arguments, ref Next next)
+    {
+        SmtpReply? refusal = StateTable.Refusal(State, verb);
+        if (verb == SmtpVerb.Bdat)
+        {
+            // The octets of a chunk follow its command whatever we think of it: they must never be read as commands.
+            next = Next.Chunk;
+            return Bdat.Begin(this, arguments, refusal, out _chunk);
+        }
+
+        if (refusal is not null)
+        {
+            return verb == SmtpVerb.Data ? Data.Refuse(this, refusal) : refusal;
+        }
+
+        switch (verb)
+        {
+            case SmtpVerb.Mail:
+                return Mail.Handle(this, arguments);
+            case SmtpVerb.Rcpt:
+                return Rcpt.Handle(this, arguments);
+            case SmtpVerb.Data:
+                next = Next.Data;
+                return Data.Begin(this, arguments);
+            case SmtpVerb.Ehlo:
+                return Ehlo.Handle(this, arguments);
+            case SmtpVerb.Helo:
+                return Helo.Handle(this, arguments);
+            case SmtpVerb.Rset:
+                return Rset.Handle(this, arguments);
+            case SmtpVerb.Quit:
+                return Quit.Handle(this, arguments);
+            case SmtpVerb.Noop:
+                return Noop.Handle();
+            case SmtpVerb.Help:
+                return Help.Handle();
+            case SmtpVerb.Vrfy:
+                return Vrfy.Handle(arguments);
+            case SmtpVerb.Expn:
+                return Expn.Handle();
+            case SmtpVerb.StartTls or SmtpVerb.Auth:
+                return Replies.NotImplemented;
+            default:
+                return Replies.UnknownCommand;
+        }
+    }
+}

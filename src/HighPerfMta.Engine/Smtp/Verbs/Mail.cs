@@ -1,0 +1,40 @@
+using HighPerfMta.Protocol.Smtp;
+
+namespace HighPerfMta.Engine.Smtp.Verbs;
+
+/// <summary>MAIL FROM (RFC 5321 §4.1.1.2) with SIZE (RFC 1870), BODY (RFC 6152) and SMTPUTF8 (RFC 6531).</summary>
+internal static class Mail
+{
+    public static SmtpReply Handle(SmtpSession session, ReadOnlySpan<byte> arguments)
+    {
+        if (CommandParser.ParseMail(arguments, out MailParameters mail) is { } syntax)
+        {
+            return syntax;
+        }
+
+        if (Check(session, mail) is { } refusal)
+        {
+            session.Reject(refusal, recipient: null, "mail", mail.Size);
+            return refusal;
+        }
+
+        session.Transaction.Begin(mail);
+        session.State = SessionState.Sender;
+        return Replies.SenderOk;
+    }
+
+    private static SmtpReply? Check(SmtpSession session, in MailParameters mail)
+    {
+        if (RelayPolicy.CheckSender(session.Profile, session.IsTrusted) is { } denied)
+        {
+            return denied;
+        }
+
+        if (mail.Size > session.Context.Limits.MessageSize)
+        {
+            return Replies.MessageTooLarge;
+        }
+
+        return session.Context.Intake.Refusal;
+    }
+}
