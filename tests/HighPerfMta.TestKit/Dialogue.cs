@@ -143,11 +143,13 @@ public sealed partial class Dialogue
         }
     }
 
+    /// <summary>Scripts are UTF-8; what goes out is their octets, and those that the escapes name.</summary>
     private static string Unescape(string text)
     {
+        text = Encoding.Latin1.GetString(Encoding.UTF8.GetBytes(text));
         text = Repeat().Replace(text, static m =>
             string.Concat(Enumerable.Repeat(m.Groups[2].Value, int.Parse(m.Groups[1].Value, CultureInfo.InvariantCulture))));
-        text = Escape().Replace(text, static m => m.Value[1] switch
+        return Escape().Replace(text, static m => m.Value[1] switch
         {
             'r' => "\r",
             'n' => "\n",
@@ -156,9 +158,6 @@ public sealed partial class Dialogue
             'x' => ((char)byte.Parse(m.Value.AsSpan(2), NumberStyles.HexNumber, CultureInfo.InvariantCulture)).ToString(),
             _ => "\\",
         });
-
-        // Scripts are UTF-8; what goes out is their octets.
-        return Encoding.Latin1.GetString(text.Any(static c => c > 255) ? Encoding.UTF8.GetBytes(text) : Encoding.Latin1.GetBytes(text));
     }
 
     [GeneratedRegex(@"\\\*(\d+)\{([^}]*)\}")]

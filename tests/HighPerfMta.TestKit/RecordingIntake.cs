@@ -14,6 +14,7 @@ public sealed record RecordedMessage(Envelope Envelope, byte[] Headers, byte[] O
 /// <param name="keepOctets">False: only counts the message's octets, for messages that no test wants in memory.</param>
 public sealed class RecordingIntake(bool keepOctets = true) : IIntake
 {
+    private readonly TaskCompletionSource _commitReached = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private long _lastId;
     private int _open;
 
@@ -36,6 +37,9 @@ public sealed class RecordingIntake(bool keepOctets = true) : IIntake
     /// <summary>A commit waits for it; null: not at all.</summary>
     public TaskCompletionSource? CommitGate { get; set; }
 
+    /// <summary>Completes when the first commit was asked for.</summary>
+    public Task CommitReached => _commitReached.Task;
+
     /// <summary>Messages begun and not disposed.</summary>
     public int Open => Volatile.Read(ref _open);
 
@@ -53,6 +57,7 @@ public sealed class RecordingIntake(bool keepOctets = true) : IIntake
     public async ValueTask<(SmtpReply? Refusal, QueuedMessage? Message)> CommitAsync(
         IncomingMessage incoming, Envelope envelope, ReadOnlyMemory<byte> prependedHeaders)
     {
+        _commitReached.TrySetResult();
         if (CommitGate is { } gate)
         {
             await gate.Task;

@@ -118,9 +118,9 @@ internal sealed class MessageReceiver : IDisposable
             return;
         }
 
-        if (_lines.EndsWithCarriageReturn)
+        if (Replies.ForMessage(_lines.Finish()) is { } fault)
         {
-            Refuse(Replies.BareCarriageReturnInMessage);
+            Refuse(fault);
         }
         else if (_message.Length > 0 && !_lines.EndsWithCrLf)
         {

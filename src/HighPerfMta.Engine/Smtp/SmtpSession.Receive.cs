@@ -200,10 +200,10 @@ internal sealed partial class SmtpSession
             HeloName = HeloName,
             ClientAddress = ClientAddress,
             Hostname = _context.Hostname,
-            Extended = IsExtended,
+            Esmtp = IsExtended,
             SmtpUtf8 = envelope.SmtpUtf8,
             Id = envelope.Id,
-            Recipient = Transaction.SingleRecipient,
+            For = Transaction.SingleRecipient,
             Date = envelope.ReceivedAt,
         });
     }

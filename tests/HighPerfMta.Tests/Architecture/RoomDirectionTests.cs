@@ -68,11 +68,11 @@ public class RoomDirectionTests
         Assert.DoesNotContain(Protocol.GetReferencedAssemblies(), a => forbidden.Contains(a.Name));
     }
 
-    private static Assembly Protocol => typeof(Protocol.Smtp.SmtpReply).Assembly;
+    private static Assembly Protocol => typeof(global::HighPerfMta.Protocol.Smtp.SmtpReply).Assembly;
 
-    private static Assembly Queue => typeof(Queue.IMailQueue).Assembly;
+    private static Assembly Queue => typeof(global::HighPerfMta.Queue.IMailQueue).Assembly;
 
-    private static Assembly Engine => typeof(Engine.Intake.IIntake).Assembly;
+    private static Assembly Engine => typeof(global::HighPerfMta.Engine.Intake.IIntake).Assembly;
 
     private static string[] OwnReferences(Assembly assembly) =>
     [

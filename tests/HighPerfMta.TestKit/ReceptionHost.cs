@@ -1,0 +1,110 @@
+using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
+using HighPerfMta.Engine.Net;
+using HighPerfMta.Engine.Smtp;
+using HighPerfMta.Protocol.Smtp;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+
+namespace HighPerfMta.TestKit;
+
+/// <summary>Reception without a queue: an <see cref="SmtpServer"/> on a <see cref="RecordingIntake"/>, spoken to in memory or on loopback.</summary>
+public sealed class ReceptionHost : IAsyncDisposable
+{
+    public const string Hostname = "mx.test.example";
+
+    private readonly DeadlineWheel _wheel;
+
+    public ReceptionHost(
+        SmtpServerOptions? options = null, TimeProvider? time = null, RecordingIntake? intake = null, ILoggerFactory? loggers = null,
+        int descriptors = int.MaxValue)
+    {
+        time ??= TimeProvider.System;
+        Intake = intake ?? new RecordingIntake();
+        Options = options ?? Loopback();
+        _wheel = new DeadlineWheel(time);
+        Server = new SmtpServer(Options, Intake, Events, _wheel, time, loggers ?? NullLoggerFactory.Instance, descriptors);
+    }
+
+    public SmtpServerOptions Options { get; }
+
+    public SmtpServer Server { get; }
+
+    public RecordingIntake Intake { get; }
+
+    public RecordingEventLog Events { get; } = new();
+
+    /// <summary>One listener on a free port of loopback, everyone local trusted.</summary>
+    public static SmtpServerOptions Loopback(ListenerProfile profile = ListenerProfile.Relay) => new()
+    {
+        Hostname = Hostname,
+        Listeners = [new ListenerOptions(new IPEndPoint(IPAddress.Loopback, 0), profile)],
+    };
+
+    /// <summary>A host as the options of a dialogue ask: profile, client, domains, refusal, limit.*.</summary>
+    public static ReceptionHost For(Dialogue dialogue, TimeProvider? time = null)
+    {
+        ArgumentNullException.ThrowIfNull(dialogue);
+        ListenerProfile profile = dialogue.Options.GetValueOrDefault("profile") == "mx" ? ListenerProfile.Mx : ListenerProfile.Relay;
+        RelayOptions relay = new() { Domains = (dialogue.Options.GetValueOrDefault("domains") ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries) };
+        if (dialogue.Options.GetValueOrDefault("client") == "outsider")
+        {
+            relay = relay with { Networks = [] };
+        }
+
+        ReceptionHost host = new(Loopback(profile) with { Relay = relay, Limits = LimitsOf(dialogue) }, time);
+        host.Intake.Refusal = dialogue.Options.GetValueOrDefault("refusal") switch
+        {
+            "lowspace" => Replies.InsufficientStorage,
+            "failing" => Replies.LocalError,
+            _ => null,
+        };
+        host.Intake.FailAfter = long.Parse(dialogue.Options.GetValueOrDefault("fail-after") ?? "9223372036854775807", CultureInfo.InvariantCulture);
+        host.Intake.CommitRefusal = dialogue.Options.ContainsKey("commit-refused") ? Replies.LocalError : null;
+        return host;
+    }
+
+    /// <summary>A client of an in-memory session, and the session.</summary>
+    public (ConnectionStream Client, Task Session) ConnectInMemory(
+        ListenerProfile? profile = null, IPAddress? address = null, int segmentSize = 4096, int pauseAt = 64 << 10)
+    {
+        (MemoryConnection client, MemoryConnection server) = MemoryConnection.CreatePair(address, segmentSize, pauseAt);
+        Task session = Server.ServeAsync(server, profile ?? Options.Listeners[0].Profile);
+        return (new ConnectionStream(client), session);
+    }
+
+    /// <summary>A client on the first listener; <see cref="SmtpServer.Start"/> was called.</summary>
+    public async Task<NetworkStream> ConnectAsync(CancellationToken cancellation)
+    {
+        Socket socket = new(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+        await socket.ConnectAsync(Server.Endpoints[0], cancellation);
+        return new NetworkStream(socket, ownsSocket: true);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await Server.DisposeAsync();
+        _wheel.Dispose();
+    }
+
+    private static LimitOptions LimitsOf(Dialogue dialogue)
+    {
+        LimitOptions limits = new();
+        foreach ((string name, string text) in dialogue.Options)
+        {
+            limits = name switch
+            {
+                "limit.recipients" => limits with { Recipients = int.Parse(text, CultureInfo.InvariantCulture) },
+                "limit.message_size" => limits with { MessageSize = long.Parse(text, CultureInfo.InvariantCulture) },
+                "limit.errors" => limits with { Errors = int.Parse(text, CultureInfo.InvariantCulture) },
+                "limit.command_line" => limits with { CommandLine = int.Parse(text, CultureInfo.InvariantCulture) },
+                "limit.text_line" => limits with { TextLine = int.Parse(text, CultureInfo.InvariantCulture) },
+                "limit.received_hops" => limits with { ReceivedHops = int.Parse(text, CultureInfo.InvariantCulture) },
+                _ => limits,
+            };
+        }
+
+        return limits;
+    }
+}
