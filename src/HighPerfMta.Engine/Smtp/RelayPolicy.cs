@@ -24,11 +24,11 @@ public sealed class RelayPolicy
         {
             if (domain.StartsWith('.'))
             {
-                _parentNames.Add(domain[1..].ToLowerInvariant());
+                _parentNames.Add(OneForm(domain[1..]));
             }
             else
             {
-                _domains.Add(domain.ToLowerInvariant());
+                _domains.Add(OneForm(domain));
             }
         }
 
@@ -115,6 +115,10 @@ public sealed class RelayPolicy
 
         return false;
     }
+
+    /// <summary>The form that <see cref="EmailAddress.Domain"/> has.</summary>
+    private static string OneForm(string domain) =>
+        DomainName.TryNormalize(domain, out string normal) ? normal : domain.ToLowerInvariant();
 
     /// <summary>
     /// The local part names a further hop: user%remote, remote!user, or a quoted "user@remote". This server never interprets them, but the

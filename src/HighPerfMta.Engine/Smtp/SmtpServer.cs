@@ -141,13 +141,17 @@ public sealed class SmtpServer : IAsyncDisposable
         bool stopping;
         lock (_lock)
         {
-            _sessions.Add(session);
             stopping = _stopping;
+            if (!stopping)
+            {
+                _sessions.Add(session);
+            }
         }
 
         if (stopping)
         {
-            session.RequestStop();
+            await TurnAwayAsync(connection, Replies.ShuttingDown);
+            return SessionEnd.Stopped;
         }
 
         _context.Metrics.Open.Add(1);
@@ -193,6 +197,12 @@ public sealed class SmtpServer : IAsyncDisposable
         {
             SmtpLog.ConnectionBroke(_logger, e, null);
         }
+        catch (Exception e)
+        {
+            // Nobody awaits this task: a bug must be seen here, and the client must not wait for ever.
+            SmtpLog.SessionFailed(_logger, e, null);
+            socket.Dispose();
+        }
         finally
         {
             _gate.Leave(admitted);
@@ -204,6 +214,11 @@ public sealed class SmtpServer : IAsyncDisposable
         SmtpLog.ConnectionRefused(_logger, client, admission);
         _context.Metrics.Refused.Add(1);
         SmtpReply reply = admission == Admission.TooMany ? Replies.TooManyConnections : Replies.TooManyConnectionsFromAddress;
+        await TurnAwayAsync(connection, reply);
+    }
+
+    private static async Task TurnAwayAsync(IConnection connection, SmtpReply reply)
+    {
         await connection.Output.WriteAsync(reply.Wire);
         await connection.CloseAsync();
     }

@@ -9,7 +9,7 @@ public class RelayPolicyTests
     private static readonly RelayPolicy Policy = new(new RelayOptions
     {
         Networks = [IPNetwork.Parse("10.0.0.0/8"), IPNetwork.Parse("2001:db8::/32")],
-        Domains = ["Example.NET", ".sub.example", "[192.0.2.9]"],
+        Domains = ["Example.NET", ".sub.example", "[192.0.2.9]", "bücher.example"],
     });
 
     [Theory]
@@ -34,6 +34,8 @@ public class RelayPolicyTests
     [InlineData("a@x.sub.example", true)]
     [InlineData("a@x.y.sub.example", true)]
     [InlineData("a@xsub.example", false)]
+    [InlineData("a@xn--bcher-kva.example", true)]
+    [InlineData("a@BÜCHER.example", true)]
     [InlineData("a@[192.0.2.9]", true)]
     [InlineData("a@[192.0.2.8]", false)]
     [InlineData("a%b@example.net", false)]
