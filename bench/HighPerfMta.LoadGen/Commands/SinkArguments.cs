@@ -1,0 +1,68 @@
+using System.CommandLine;
+using System.Net;
+using HighPerfMta.LoadGen.Load;
+
+namespace HighPerfMta.LoadGen.Commands;
+
+/// <summary>The options that say how a sink behaves, shared by <c>sink</c> and <c>relay</c>.</summary>
+internal sealed class SinkArguments
+{
+    private readonly Option<string> _reject = new("--reject")
+    {
+        Description = "refuse a share: STAGE=P%:CODE,... with the stages connect, mail, rcpt, data, such as rcpt=5%:550,data=1%:452",
+    };
+
+    private readonly Option<TimeSpan?> _delay = Arguments.Duration("--delay", "pause before the reply to each message");
+    private readonly Option<string> _announce = new("--announce")
+    {
+        Description = "EHLO keywords, comma-separated; none: no extension",
+        DefaultValueFactory = _ => string.Join(',', SinkOptions.AllExtensions),
+    };
+
+    private readonly Option<int> _seed = Arguments.Number("--seed", "seed of what is refused", 1, 0, int.MaxValue);
+
+    public void AddTo(Command command)
+    {
+        foreach (var option in (Option[])[_reject, _delay, _announce, _seed])
+        {
+            command.Options.Add(option);
+        }
+    }
+
+    /// <summary>Null with a sentence in <paramref name="error"/> when the arguments make no sink.</summary>
+    public SinkOptions? Read(ParseResult arguments, string listen, out string error)
+    {
+        error = $"'{listen}' is no address to listen on; allowed is HOST:PORT";
+        if (!Arguments.TryParseEndPoint(listen, out var endPoint))
+        {
+            return null;
+        }
+
+        IReadOnlyList<Rejection> rejections = [];
+        if (arguments.GetValue(_reject) is { } reject && !Rejection.TryParse(reject, out rejections))
+        {
+            error = $"--reject: '{reject}' is not STAGE=P%:CODE,... with a stage of connect, mail, rcpt, data and a code from 400 to 599";
+            return null;
+        }
+
+        var announce = arguments.GetValue(_announce)!.ToUpperInvariant();
+        IReadOnlyList<string> extensions = announce is "NONE" or "" ? [] : announce.Split(',', StringSplitOptions.TrimEntries);
+        foreach (var extension in extensions)
+        {
+            if (!SinkOptions.AllExtensions.Contains(extension))
+            {
+                error = $"--announce: '{extension}' is not one of {string.Join(", ", SinkOptions.AllExtensions)}";
+                return null;
+            }
+        }
+
+        return new SinkOptions
+        {
+            Listen = new IPEndPoint(endPoint.Address, endPoint.Port),
+            Announce = extensions,
+            Rejections = rejections,
+            Delay = arguments.GetValue(_delay) ?? TimeSpan.Zero,
+            Seed = arguments.GetValue(_seed),
+        };
+    }
+}

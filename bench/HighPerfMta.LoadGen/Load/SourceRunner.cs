@@ -1,0 +1,142 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using HighPerfMta.LoadGen.Smtp;
+
+namespace HighPerfMta.LoadGen.Load;
+
+/// <summary>Drives the connections of one source and adds up what they report. Bounded by count, duration or cancellation.</summary>
+internal sealed class SourceRunner
+{
+    private static readonly TimeSpan WatchdogPeriod = TimeSpan.FromMilliseconds(250);
+
+    private readonly ConcurrentDictionary<int, long> _refusedByCode = new();
+    private readonly ConcurrentDictionary<SmtpWire, bool> _open = new();
+    private long _tickets;
+    private long _attempted;
+    private long _accepted;
+    private long _refused;
+    private long _failed;
+    private long _connections;
+    private string? _firstRefusal;
+    private string? _firstFailure;
+    private long _startedAt;
+    private volatile bool _stopping;
+
+    public SourceRunner(SourceOptions options) => Options = options;
+
+    public SourceOptions Options { get; }
+
+    public Latency Latency { get; } = new();
+
+    /// <summary>Sequence numbers that got a final 250.</summary>
+    public SequenceSet AcceptedSet { get; } = new();
+
+    public long Accepted => Volatile.Read(ref _accepted);
+
+    public long Refused => Volatile.Read(ref _refused);
+
+    public long Failed => Volatile.Read(ref _failed);
+
+    /// <summary>Time is up or the run was cancelled: nothing new is begun.</summary>
+    public bool Stopping => _stopping;
+
+    public async Task<SourceReport> RunAsync(CancellationToken cancellation)
+    {
+        _startedAt = Stopwatch.GetTimestamp();
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        if (Options.Duration is { } duration)
+        {
+            end.CancelAfter(duration);
+        }
+
+        await using var stop = end.Token.Register(() => _stopping = true);
+        await using var watchdog = new Timer(_ => CloseOverdue(), null, WatchdogPeriod, WatchdogPeriod);
+        var sessions = new Task[Options.Connections];
+        for (var i = 0; i < sessions.Length; i++)
+        {
+            var session = new SourceSession(this);
+            sessions[i] = Task.Run(() => session.RunAsync(end.Token), CancellationToken.None);
+        }
+
+        await Task.WhenAll(sessions);
+        return Report(Stopwatch.GetElapsedTime(_startedAt));
+    }
+
+    /// <summary>The next message to send and its intended time; false when the run is over.</summary>
+    public bool TryTake(out long sequence, out long intendedAt)
+    {
+        sequence = 0;
+        intendedAt = 0;
+        if (_stopping)
+        {
+            return false;
+        }
+
+        sequence = Interlocked.Increment(ref _tickets) - 1;
+        if (Options.Count > 0 && sequence >= Options.Count)
+        {
+            return false;
+        }
+
+        intendedAt = Options.Rate > 0
+            ? _startedAt + (long)(sequence / Options.Rate * Stopwatch.Frequency)
+            : Stopwatch.GetTimestamp();
+        return true;
+    }
+
+    public void Opened(SmtpWire wire)
+    {
+        Interlocked.Increment(ref _connections);
+        _open[wire] = true;
+    }
+
+    public void Closed(SmtpWire wire) => _open.TryRemove(wire, out _);
+
+    public void CountAttempt() => Interlocked.Increment(ref _attempted);
+
+    public void CountAccepted(long sequence, long intendedAt)
+    {
+        Latency.RecordSince(intendedAt);
+        AcceptedSet.TryAdd(sequence);
+        Interlocked.Increment(ref _accepted);
+    }
+
+    public void CountRefused(int code, string line)
+    {
+        Interlocked.Increment(ref _refused);
+        _refusedByCode.AddOrUpdate(code, 1, (_, n) => n + 1);
+        Interlocked.CompareExchange(ref _firstRefusal, line, null);
+    }
+
+    public void CountFailed(string reason)
+    {
+        Interlocked.Increment(ref _failed);
+        Interlocked.CompareExchange(ref _firstFailure, reason, null);
+    }
+
+    private SourceReport Report(TimeSpan elapsed) => new(
+        Options.Run.ToString("x8", System.Globalization.CultureInfo.InvariantCulture),
+        _attempted,
+        _accepted,
+        _refused,
+        _failed,
+        new SortedDictionary<int, long>(_refusedByCode),
+        _firstRefusal,
+        _firstFailure,
+        _connections,
+        Math.Round(elapsed.TotalSeconds, 3),
+        Math.Round(_accepted / Math.Max(elapsed.TotalSeconds, 1e-6), 1),
+        Latency.Figures());
+
+    private void CloseOverdue()
+    {
+        var now = Environment.TickCount64;
+        foreach (var (wire, _) in _open)
+        {
+            if (wire.Deadline < now)
+            {
+                wire.Dispose();
+            }
+        }
+    }
+}

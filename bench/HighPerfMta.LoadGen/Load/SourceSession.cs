@@ -1,0 +1,395 @@
+using System.Diagnostics;
+using System.Net.Sockets;
+using System.Text;
+using HighPerfMta.LoadGen.Smtp;
+
+namespace HighPerfMta.LoadGen.Load;
+
+/// <summary>
+/// One sender of a source: connects, sends its share of messages, connects again when a connection has had its number.
+/// A message counts as accepted only after its final 2xx reply was read whole.
+/// </summary>
+internal sealed class SourceSession
+{
+    /// <summary>Heads and tails up to this length travel in one write.</summary>
+    private const int JoinLimit = 128 * 1024;
+
+    private static readonly TimeSpan ReconnectPause = TimeSpan.FromMilliseconds(20);
+
+    private readonly SourceRunner _runner;
+    private readonly SourceOptions _options;
+    private readonly byte[] _scratch = new byte[JoinLimit + 4096];
+    private readonly byte[] _mark = new byte[MessageMark.Length];
+    private byte[] _commands = new byte[1024];
+    private int _commandsLength;
+    private bool _groupSent;
+    private string _refusal = "";
+
+    // Taken: a ticket is held whose message has not begun. In flight: begun and counted as an attempt, its outcome not yet known.
+    private long _sequence;
+    private long _intendedAt;
+    private bool _taken;
+    private bool _inFlight;
+
+    public SourceSession(SourceRunner runner)
+    {
+        _runner = runner;
+        _options = runner.Options;
+    }
+
+    public async Task RunAsync(CancellationToken cancellation)
+    {
+        while (await TakeAsync(cancellation))
+        {
+            using var socket = new Socket(_options.Target.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+            using var wire = new SmtpWire(socket);
+            _groupSent = false;
+            try
+            {
+                Arm(wire);
+                _runner.Opened(wire);
+                await socket.ConnectAsync(_options.Target, cancellation);
+                if (await GreetAsync(wire))
+                {
+                    await SendMessagesAsync(wire, cancellation);
+                    await QuitAsync(wire);
+                }
+            }
+            catch (Exception e) when (e is SocketException or IOException or ObjectDisposedException or OperationCanceledException)
+            {
+                await FailAsync(e, wire.Deadline < Environment.TickCount64, cancellation);
+            }
+            finally
+            {
+                _runner.Closed(wire);
+            }
+        }
+    }
+
+    /// <summary>Has a message to send, waiting for its intended time.</summary>
+    private async ValueTask<bool> TakeAsync(CancellationToken cancellation)
+    {
+        if (_taken)
+        {
+            return !_runner.Stopping || _groupSent;
+        }
+
+        if (!_runner.TryTake(out _sequence, out _intendedAt))
+        {
+            return false;
+        }
+
+        _taken = true;
+        try
+        {
+            await WaitUntilDueAsync(cancellation);
+        }
+        catch (OperationCanceledException)
+        {
+            return false;
+        }
+
+        return true;
+    }
+
+    private async ValueTask WaitUntilDueAsync(CancellationToken cancellation)
+    {
+        while (_options.Rate > 0)
+        {
+            var left = Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), _intendedAt);
+            if (left <= TimeSpan.Zero)
+            {
+                return;
+            }
+
+            // The system's timers are a millisecond coarse: the last stretch yields the thread instead of sleeping.
+            if (left > TimeSpan.FromMilliseconds(1))
+            {
+                await Task.Delay(left, cancellation);
+            }
+            else
+            {
+                await Task.Yield();
+            }
+        }
+    }
+
+    private async ValueTask<bool> GreetAsync(SmtpWire wire)
+    {
+        var code = await wire.ReadReplyAsync();
+        if (code == 220)
+        {
+            await wire.SendAsync("EHLO hpload.invalid\r\n"u8.ToArray());
+            code = await wire.ReadReplyAsync();
+        }
+
+        if (code is 220 or 250)
+        {
+            return true;
+        }
+
+        _runner.CountAttempt();
+        _runner.CountRefused(code, wire.LastLine);
+        _taken = false;
+        return false;
+    }
+
+    private async ValueTask SendMessagesAsync(SmtpWire wire, CancellationToken cancellation)
+    {
+        for (var sent = 0; _options.MessagesPerConnection == 0 || sent < _options.MessagesPerConnection; sent++)
+        {
+            if (!await TakeAsync(cancellation))
+            {
+                return;
+            }
+
+            _runner.CountAttempt();
+            _taken = false;
+            _inFlight = true;
+            Arm(wire);
+            var more = _options.MessagesPerConnection == 0 || sent + 1 < _options.MessagesPerConnection;
+            await SendMessageAsync(wire, more);
+        }
+    }
+
+    private async ValueTask SendMessageAsync(SmtpWire wire, bool more)
+    {
+        if (!_groupSent)
+        {
+            FormatGroup(_sequence);
+            if (_options.Pipeline > 0)
+            {
+                await wire.SendAsync(_commands.AsMemory(0, _commandsLength));
+            }
+        }
+
+        _groupSent = false;
+        var refusal = _options.Pipeline > 0 ? await ReadGroupAsync(wire) : await SendGroupInStepAsync(wire);
+        if (refusal != 0)
+        {
+            _inFlight = false;
+            _runner.CountRefused(refusal, _refusal);
+            return;
+        }
+
+        await SendContentAsync(wire, more);
+    }
+
+    /// <summary>0 when the server asks for the content, else the code that refused the message.</summary>
+    private async ValueTask<int> ReadGroupAsync(SmtpWire wire)
+    {
+        var refusal = 0;
+        var accepted = 0;
+        var mail = await wire.ReadReplyAsync();
+        if (mail != 250)
+        {
+            refusal = Refusal(mail, wire);
+        }
+
+        for (var i = 0; i < _options.Recipients; i++)
+        {
+            var code = await wire.ReadReplyAsync();
+            accepted += code is 250 or 251 ? 1 : 0;
+            refusal = refusal == 0 && code is not (250 or 251) ? Refusal(code, wire) : refusal;
+        }
+
+        var data = await wire.ReadReplyAsync();
+        if (data == 354 && accepted > 0)
+        {
+            return 0;
+        }
+
+        refusal = refusal == 0 ? Refusal(data, wire) : refusal;
+
+        // RFC 2920 section 3.1: a server may ask for the content though it took no recipient; it then gets an empty one and refuses.
+        await wire.SendAsync(data == 354 ? ".\r\n"u8.ToArray() : "RSET\r\n"u8.ToArray());
+        await wire.ReadReplyAsync();
+        return refusal;
+    }
+
+    /// <summary>Keeps the line of the reply that decided, for the report.</summary>
+    private int Refusal(int code, SmtpWire wire)
+    {
+        _refusal = wire.LastLine;
+        return code;
+    }
+
+    private async ValueTask<int> SendGroupInStepAsync(SmtpWire wire)
+    {
+        var accepted = 0;
+        var refusal = 0;
+        var at = 0;
+        while (at < _commandsLength)
+        {
+            var length = _commands.AsSpan(at, _commandsLength - at).IndexOf((byte)'\n') + 1;
+            var isData = at + length == _commandsLength;
+            if (isData && accepted == 0)
+            {
+                break;
+            }
+
+            await wire.SendAsync(_commands.AsMemory(at, length));
+            var code = await wire.ReadReplyAsync();
+            if (isData && code == 354)
+            {
+                return 0;
+            }
+
+            accepted += at > 0 && code is 250 or 251 ? 1 : 0;
+            refusal = refusal == 0 && code is not (250 or 251) ? Refusal(code, wire) : refusal;
+            if (at == 0 && code != 250)
+            {
+                return refusal;
+            }
+
+            at += length;
+        }
+
+        await wire.SendAsync("RSET\r\n"u8.ToArray());
+        await wire.ReadReplyAsync();
+        return refusal;
+    }
+
+    private async ValueTask SendContentAsync(SmtpWire wire, bool more)
+    {
+        var sequence = _sequence;
+        var intendedAt = _intendedAt;
+        var body = _options.Sizes.For(sequence);
+        new MessageMark(_options.Run, sequence, intendedAt).Write(_mark);
+        var length = Join(body, out var rest);
+        if (rest.IsEmpty && more && _options.Pipeline > 1 && _options.Rate <= 0 && _runner.TryTake(out _sequence, out _intendedAt))
+        {
+            _taken = true;
+            _groupSent = true;
+            FormatGroup(_sequence);
+            _commands.AsSpan(0, _commandsLength).CopyTo(_scratch.AsSpan(length));
+            length += _commandsLength;
+        }
+
+        await SendBodyAsync(wire, body, length, rest);
+        var code = await wire.ReadReplyAsync();
+        _inFlight = false;
+        if (code == 250)
+        {
+            _runner.CountAccepted(sequence, intendedAt);
+            _options.Accepted?.Invoke(sequence, body.Hash(_mark));
+        }
+        else
+        {
+            _runner.CountRefused(code, wire.LastLine);
+        }
+    }
+
+    /// <summary>Mark, head and, when all of it fits, the text, in the scratch buffer; what does not fit is left.</summary>
+    private int Join(MessageBody body, out ReadOnlyMemory<byte> rest)
+    {
+        _mark.CopyTo(_scratch, 0);
+        body.Head.Span.CopyTo(_scratch.AsSpan(_mark.Length));
+        var length = _mark.Length + body.Head.Length;
+        rest = body.Tail;
+        if (length + (body.Period.Length * body.Repeats) + body.Tail.Length > JoinLimit)
+        {
+            return length;
+        }
+
+        for (var i = 0L; i < body.Repeats; i++)
+        {
+            body.Period.Span.CopyTo(_scratch.AsSpan(length));
+            length += body.Period.Length;
+        }
+
+        body.Tail.Span.CopyTo(_scratch.AsSpan(length));
+        rest = default;
+        return length + body.Tail.Length;
+    }
+
+    private async ValueTask SendBodyAsync(SmtpWire wire, MessageBody body, int joined, ReadOnlyMemory<byte> rest)
+    {
+        await wire.SendAsync(_scratch.AsMemory(0, joined));
+        if (rest.IsEmpty)
+        {
+            return;
+        }
+
+        for (var i = 0L; i < body.Repeats; i++)
+        {
+            Arm(wire);
+            await wire.SendAsync(body.Period);
+        }
+
+        await wire.SendAsync(rest);
+        Arm(wire);
+    }
+
+    private static async ValueTask QuitAsync(SmtpWire wire)
+    {
+        await wire.SendAsync("QUIT\r\n"u8.ToArray());
+        try
+        {
+            await wire.ReadReplyAsync();
+        }
+        catch (IOException)
+        {
+            // The goodbye decides nothing: every message before it has its reply.
+        }
+    }
+
+    /// <summary>Counts the message whose outcome the broken connection took along, if there was one.</summary>
+    private async ValueTask FailAsync(Exception cause, bool overdue, CancellationToken cancellation)
+    {
+        var canceled = cause is OperationCanceledException;
+        if (_inFlight || (_taken && !_groupSent && !_options.Reconnect && !canceled))
+        {
+            if (!_inFlight)
+            {
+                _runner.CountAttempt();
+                _taken = false;
+            }
+
+            _inFlight = false;
+            _runner.CountFailed(overdue ? "no reply within the time limit" : cause.Message);
+        }
+
+        _groupSent = false;
+        if (!canceled)
+        {
+            await Task.WhenAny(Task.Delay(ReconnectPause, cancellation));
+        }
+    }
+
+    private void FormatGroup(long sequence)
+    {
+        var number = sequence.ToString(System.Globalization.CultureInfo.InvariantCulture);
+        _commandsLength = 0;
+        Append("MAIL FROM:<"u8, _options.From, number, "0");
+        for (var r = 0; r < _options.Recipients; r++)
+        {
+            Append("RCPT TO:<"u8, _options.To, number, r.ToString(System.Globalization.CultureInfo.InvariantCulture));
+        }
+
+        Append("DATA\r\n"u8);
+    }
+
+    private void Append(ReadOnlySpan<byte> verb, string path, string sequence, string recipient)
+    {
+        var text = path.Contains('{', StringComparison.Ordinal)
+            ? path.Replace("{n}", sequence, StringComparison.Ordinal).Replace("{r}", recipient, StringComparison.Ordinal)
+            : path;
+        Append(verb);
+        Append(Encoding.UTF8.GetBytes(text));
+        Append(">\r\n"u8);
+    }
+
+    private void Append(ReadOnlySpan<byte> octets)
+    {
+        if (_commandsLength + octets.Length > _commands.Length)
+        {
+            Array.Resize(ref _commands, (_commandsLength + octets.Length) * 2);
+        }
+
+        octets.CopyTo(_commands.AsSpan(_commandsLength));
+        _commandsLength += octets.Length;
+    }
+
+    private void Arm(SmtpWire wire) => wire.Deadline = Environment.TickCount64 + (long)_options.Timeout.TotalMilliseconds;
+}

@@ -1,0 +1,113 @@
+using System.Net.Sockets;
+using System.Runtime.CompilerServices;
+using System.Text;
+
+namespace HighPerfMta.LoadGen.Smtp;
+
+/// <summary>
+/// The client's end of one SMTP connection: whole replies in, prepared octets out. One user at a time.
+/// A watchdog closes the socket when <see cref="Deadline"/> passes, so no call here needs a timer of its own.
+/// </summary>
+internal sealed class SmtpWire : IDisposable
+{
+    private const int BufferSize = 8192;
+
+    private readonly Socket _socket;
+    private readonly byte[] _buffer = new byte[BufferSize];
+    private int _start;
+    private int _end;
+    private long _deadline = long.MaxValue;
+
+    public SmtpWire(Socket socket) => _socket = socket;
+
+    /// <summary><see cref="Environment.TickCount64"/> after which the watchdog closes the connection.</summary>
+    public long Deadline { get => Volatile.Read(ref _deadline); set => Volatile.Write(ref _deadline, value); }
+
+    /// <summary>The last line of the last reply of 400 and above, without its end.</summary>
+    public string LastLine { get; private set; } = "";
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    public async ValueTask SendAsync(ReadOnlyMemory<byte> octets)
+    {
+        while (octets.Length > 0)
+        {
+            octets = octets[await _socket.SendAsync(octets, SocketFlags.None).ConfigureAwait(false)..];
+        }
+    }
+
+    /// <summary>The code of the next whole reply (RFC 5321 section 4.2, all its lines read).</summary>
+    /// <exception cref="IOException">The peer closed the connection or sent what is no reply.</exception>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    public async ValueTask<int> ReadReplyAsync()
+    {
+        while (true)
+        {
+            while (TryReadLine(out var code, out var last))
+            {
+                if (last)
+                {
+                    return code;
+                }
+            }
+
+            await FillAsync().ConfigureAwait(false);
+        }
+    }
+
+    public void Dispose() => _socket.Dispose();
+
+    private bool TryReadLine(out int code, out bool last)
+    {
+        code = 0;
+        last = false;
+        var pending = _buffer.AsSpan(_start, _end - _start);
+        var newline = pending.IndexOf((byte)'\n');
+        if (newline < 0)
+        {
+            return false;
+        }
+
+        var line = pending[..newline].TrimEnd((byte)'\r');
+        _start += newline + 1;
+        if (line.Length < 3 || !IsDigit(line[0]) || !IsDigit(line[1]) || !IsDigit(line[2])
+            || (line.Length > 3 && line[3] is not ((byte)' ' or (byte)'-')))
+        {
+            throw new IOException("the peer sent a line that is no SMTP reply");
+        }
+
+        code = ((line[0] - '0') * 100) + ((line[1] - '0') * 10) + (line[2] - '0');
+        last = line.Length == 3 || line[3] == (byte)' ';
+        if (code >= 400)
+        {
+            LastLine = Encoding.UTF8.GetString(line);
+        }
+
+        return true;
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    private async ValueTask FillAsync()
+    {
+        if (_start > 0)
+        {
+            _buffer.AsSpan(_start, _end - _start).CopyTo(_buffer);
+            _end -= _start;
+            _start = 0;
+        }
+
+        if (_end == _buffer.Length)
+        {
+            throw new IOException("the peer sent a reply line over 8 KiB");
+        }
+
+        var read = await _socket.ReceiveAsync(_buffer.AsMemory(_end), SocketFlags.None).ConfigureAwait(false);
+        if (read == 0)
+        {
+            throw new IOException("the peer closed the connection");
+        }
+
+        _end += read;
+    }
+
+    private static bool IsDigit(byte octet) => octet is >= (byte)'0' and <= (byte)'9';
+}
