@@ -35,7 +35,7 @@ internal readonly record struct MessageMark(uint Run, long Sequence, long SentAt
     {
         mark = default;
         if (line.Length < Length - 2 || !line.StartsWith(FieldName)
-            || !Utf8Parser.TryParse(line.Slice(13, 8), out uint run, out var a, 'x') || a != 8 || line[21] != (byte)'-'
+            || !Utf8Parser.TryParse(line.Slice(13, 8), out uint run, out var a, 'x') || a != 8 || line[21] != (byte)'-' || line[38] != (byte)' '
             || !Utf8Parser.TryParse(line.Slice(22, 16), out ulong sequence, out var b, 'x') || b != 16
             || !Utf8Parser.TryParse(line.Slice(39, 16), out ulong sent, out var c, 'x') || c != 16)
         {

@@ -27,7 +27,7 @@ public class MessageTests
             Assert.Equal(size, message.Length);
             Assert.Equal(size, body.Size);
             Assert.All(message.Split("\r\n"), line => Assert.InRange(line.Length, 0, 998));
-            Assert.DoesNotContain('\r', message.Replace("\r\n", "", StringComparison.Ordinal), StringComparison.Ordinal);
+            Assert.DoesNotContain("\r", message.Replace("\r\n", "", StringComparison.Ordinal), StringComparison.Ordinal);
         }
     }
 
