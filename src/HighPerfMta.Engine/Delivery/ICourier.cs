@@ -71,4 +71,14 @@ public interface ISiteResolver
 {
     /// <summary>Completes synchronously when DNS has it cached. Kind Hold and Discard have neither site nor outcome.</summary>
     ValueTask<SiteDecision> ResolveAsync(EmailAddress recipient, CancellationToken cancellation);
+
+    /// <summary>The decision if it can be given now without starting a lookup: so that known destinations never queue behind unknown ones.</summary>
+    bool TryResolve(EmailAddress recipient, out SiteDecision decision)
+    {
+        decision = default;
+        return false;
+    }
+
+    /// <summary>As <see cref="ResolveAsync"/> for mail that an operator released: hold routes are passed over.</summary>
+    ValueTask<SiteDecision> ResolveReleasedAsync(EmailAddress recipient, CancellationToken cancellation) => ResolveAsync(recipient, cancellation);
 }

@@ -1,0 +1,329 @@
+using System.Runtime.CompilerServices;
+using System.Threading.Tasks.Sources;
+using HighPerfMta.Engine.Observability;
+using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue;
+using HighPerfMta.Queue.Log;
+
+namespace HighPerfMta.Engine.Delivery;
+
+/// <summary>What a courier did with a job of its batch.</summary>
+internal enum JobResult : byte
+{
+    /// <summary>Not begun: goes back to the head of the queue, no attempt counted.</summary>
+    Untried,
+
+    /// <summary>The site takes no further connection while others work: back to the head, no attempt counted.</summary>
+    Refused,
+
+    /// <summary>Attempted; the recipients' states say how it ended, except those in <see cref="JobReport.Failures"/>.</summary>
+    Tried,
+
+    /// <summary>The message cannot be read or breaks the courier: set it aside.</summary>
+    Unusable,
+}
+
+internal struct JobReport
+{
+    public JobResult Result;
+
+    /// <summary>Recipients that failed for good, not recorded yet: the report to the sender comes first.</summary>
+    public List<(int Recipient, DeliveryOutcome Outcome)>? Failures;
+
+    /// <summary>Why the message is unusable.</summary>
+    public string? Reason;
+}
+
+/// <summary>
+/// One connection permit and the loop that works for it. The shard hands it a batch of jobs of one site; it does them one after the other,
+/// records outcomes, and reports once for the whole batch. Between <see cref="Start"/> and its report the batch belongs to the worker,
+/// otherwise to the shard.
+/// </summary>
+internal sealed class CourierWorker : IValueTaskSource<bool>
+{
+    /// <summary>Jobs of one batch; several only when the site's queue is long.</summary>
+    public const int MaxBatch = 8;
+
+    private const int MaxRequeues = 3;
+    private const int MaxThrows = 5;
+
+    private readonly DeliveryShard _shard;
+    private readonly DeliveryServices _services;
+    private readonly ICourier _courier;
+    private readonly DeliveryTask _task = new();
+    private readonly List<int> _todo = [];
+    private RecipientUpdate[] _updates = [];
+    private ManualResetValueTaskSourceCore<bool> _signal = new() { RunContinuationsAsynchronously = true };
+    private Task _loop = Task.CompletedTask;
+
+    public CourierWorker(DeliveryShard shard, DeliveryServices services, SiteQueue site)
+    {
+        _shard = shard;
+        _services = services;
+        Site = site;
+        _courier = services.Couriers.Create(site.Site);
+    }
+
+    public SiteQueue Site { get; }
+
+    public DeliveryJob?[] Batch { get; } = new DeliveryJob?[MaxBatch];
+
+    public JobReport[] Reports { get; } = new JobReport[MaxBatch];
+
+    public int Count { get; set; }
+
+    /// <summary>Deliveries in the batch that the site answered, whatever the answer was for the recipient.</summary>
+    public int Answers { get; private set; }
+
+    /// <summary>A failure of the site as a whole; the rest of the batch was not tried.</summary>
+    public DeliveryOutcome? SiteFailure { get; private set; }
+
+    /// <summary>When the batch's failing transaction began, UTC ticks.</summary>
+    public long AttemptBegan { get; private set; }
+
+    /// <summary>The site would not take this connection while others work.</summary>
+    public bool Refused { get; private set; }
+
+    /// <summary>The courier threw and must not be used again.</summary>
+    public bool Broken { get; private set; }
+
+    public bool IsClosed => Broken || _courier.State == CourierState.Closed;
+
+    /// <summary>The connection has carried a message.</summary>
+    public bool Established { get; set; }
+
+    /// <summary>Jobs done over this permit.</summary>
+    public int Served { get; set; }
+
+    public long IdleSince { get; set; }
+
+    /// <summary>Links of the shard's list of idle couriers.</summary>
+    public CourierWorker? Older { get; set; }
+
+    public CourierWorker? Newer { get; set; }
+
+    public void Launch() => _loop = RunAsync();
+
+    /// <summary>The batch is filled: go.</summary>
+    public void Start() => _signal.SetResult(true);
+
+    /// <summary>Only when idle: says QUIT and reports that the permit is free.</summary>
+    public void Retire() => _signal.SetResult(false);
+
+    bool IValueTaskSource<bool>.GetResult(short token) => _signal.GetResult(token);
+
+    ValueTaskSourceStatus IValueTaskSource<bool>.GetStatus(short token) => _signal.GetStatus(token);
+
+    void IValueTaskSource<bool>.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+        _signal.OnCompleted(continuation, state, token, flags);
+
+    private async Task RunAsync()
+    {
+        while (await new ValueTask<bool>(this, _signal.Version))
+        {
+            await DoBatchAsync();
+
+            // Reset before the report: the shard may start the next batch at once.
+            _signal.Reset();
+            _shard.Post(new DeliveryEvent(DeliveryEventKind.WorkerDone, this));
+        }
+
+        try
+        {
+            if (!Broken)
+            {
+                await _courier.QuitAsync();
+            }
+
+            await _courier.DisposeAsync();
+        }
+        catch (Exception error)
+        {
+            _services.Logger.CourierFailed(error, Site.Key);
+        }
+
+        _shard.Post(new DeliveryEvent(DeliveryEventKind.WorkerGone, this));
+    }
+
+    private async Task DoBatchAsync()
+    {
+        Answers = 0;
+        SiteFailure = null;
+        for (int i = 0; i < Count; i++)
+        {
+            Reports[i] = default;
+            bool stop = SiteFailure is not null || Broken || _services.Stopping || Refused || (i > 0 && Site.Resting);
+            if (stop)
+            {
+                continue;
+            }
+
+            DeliveryJob job = Batch[i]!;
+            try
+            {
+                Reports[i].Result = await DeliverAsync(job, i);
+            }
+            catch (RecordUnreadableException error)
+            {
+                // The courier may have stopped within the message's octets; its connection cannot carry another.
+                Broken = true;
+                Reports[i].Result = JobResult.Unusable;
+                Reports[i].Reason = $"the message cannot be read back: {error.Message}";
+            }
+            catch (Exception error)
+            {
+                _services.Logger.DeliveryThrew(error, job.Message.Id, Site.Key);
+                Broken = true;
+                Reports[i].Result = ++job.Throws < MaxThrows ? JobResult.Tried : JobResult.Unusable;
+                Reports[i].Reason = $"delivery failed {MaxThrows} times with an internal error: {error.GetType().Name}";
+            }
+        }
+    }
+
+    /// <summary>As many transactions as the job's recipients need.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<JobResult> DeliverAsync(DeliveryJob job, int slot)
+    {
+        long now = _services.Time.GetUtcNow().UtcTicks;
+        _todo.Clear();
+        foreach (int recipient in job.Recipients)
+        {
+            RecipientState state = job.Message.GetRecipient(recipient);
+            if (state.Status == RecipientStatus.Pending && state.DueAt.UtcTicks <= now)
+            {
+                _todo.Add(recipient);
+            }
+        }
+
+        while (_todo.Count > 0)
+        {
+            FillTask(job.Message);
+            AttemptBegan = _services.Time.GetUtcNow().UtcTicks;
+            _services.TransactionBegan();
+            try
+            {
+                await _courier.DeliverAsync(_task, _services.Cancellation);
+            }
+            finally
+            {
+                _services.TransactionEnded();
+            }
+
+            if (IsRefusal(job))
+            {
+                Refused = true;
+                return JobResult.Refused;
+            }
+
+            int count = Judge(job, slot);
+            if (count > 0)
+            {
+                await _services.Queue.UpdateAsync(job.Message, _updates.AsMemory(0, count));
+            }
+
+            if (SiteFailure is not null || _services.Stopping)
+            {
+                break;
+            }
+        }
+
+        return JobResult.Tried;
+    }
+
+    private void FillTask(QueuedMessage message)
+    {
+        int count = Math.Min(_todo.Count, _services.Options.RecipientsPerTransaction);
+        if (_task.RecipientIndexes.Length < count)
+        {
+            _task.RecipientIndexes = new int[count];
+            _task.Outcomes = new DeliveryOutcome[count];
+            _updates = new RecipientUpdate[count];
+        }
+
+        _task.Message = message;
+        _task.RecipientCount = count;
+        _todo.CopyTo(0, _task.RecipientIndexes, 0, count);
+        Array.Clear(_task.Outcomes);
+        _todo.RemoveRange(0, count);
+    }
+
+    /// <summary>No session came about although other sessions with the site work: the site is full, not down.</summary>
+    private bool IsRefusal(DeliveryJob job)
+    {
+        DeliveryOutcome first = _task.Outcomes[0];
+        return first is { Status: DeliveryStatus.Deferred, Fault: FaultOwner.Site, Stage: DeliveryStage.Connect or DeliveryStage.Greeting or DeliveryStage.Hello }
+            && !Established && Site.Established > 0 && job.Requeues < MaxRequeues;
+    }
+
+    /// <summary>Turns the transaction's outcomes into updates and events; returns how many updates there are.</summary>
+    private int Judge(DeliveryJob job, int slot)
+    {
+        QueuedMessage message = job.Message;
+        DateTimeOffset now = _services.Time.GetUtcNow();
+        bool progress = false;
+        for (int i = 0; i < _task.RecipientCount; i++)
+        {
+            progress |= !IsTooManyRecipients(_task.Outcomes[i]);
+        }
+
+        int count = 0;
+        int waitAttempts = -1;
+        DateTimeOffset due = default;
+        for (int i = 0; i < _task.RecipientCount; i++)
+        {
+            int recipient = _task.RecipientIndexes[i];
+            DeliveryOutcome outcome = _task.Outcomes[i];
+            RecipientState before = message.GetRecipient(recipient);
+            NoteSite(outcome);
+            if (outcome.Status == DeliveryStatus.Delivered)
+            {
+                _updates[count++] = new RecipientUpdate(recipient, OutcomeRecorder.Delivered(before, outcome, now));
+                _services.Recorder.Write(MailEventKind.Delivered, message, recipient, Site.Key, outcome, before.Attempts + 1, now);
+            }
+            else if (before.IsFinal || WasCancelled(outcome))
+            {
+                // Dropped meanwhile, or ended by our own stop: nothing was learnt about the recipient.
+            }
+            else if (outcome.Status == DeliveryStatus.Failed)
+            {
+                (Reports[slot].Failures ??= []).Add((recipient, outcome));
+            }
+            else if (progress && IsTooManyRecipients(outcome))
+            {
+                _todo.Add(recipient);
+            }
+            else
+            {
+                if (before.Attempts != waitAttempts)
+                {
+                    waitAttempts = before.Attempts;
+                    due = now + _services.Retry.WaitAfter(before.Attempts + 1);
+                }
+
+                RecipientState after = OutcomeRecorder.Deferred(before, outcome, due);
+                _updates[count++] = new RecipientUpdate(recipient, before.Status == RecipientStatus.Held ? after with { Status = RecipientStatus.Held } : after);
+                _services.Recorder.Write(MailEventKind.Deferred, message, recipient, Site.Key, outcome, after.Attempts, now);
+            }
+        }
+
+        return count;
+    }
+
+    private void NoteSite(DeliveryOutcome outcome)
+    {
+        if (outcome is { Status: DeliveryStatus.Deferred, Fault: FaultOwner.Site })
+        {
+            SiteFailure = outcome;
+        }
+        else if (outcome.Fault != FaultOwner.Local)
+        {
+            Answers++;
+        }
+    }
+
+    private bool WasCancelled(DeliveryOutcome outcome) => outcome is { Status: DeliveryStatus.Deferred, Fault: FaultOwner.Local } && _services.Cancellation.IsCancellationRequested;
+
+    /// <summary>RFC 5321 §4.5.3.1.10: the rest goes in another transaction, at once.</summary>
+    private static bool IsTooManyRecipients(DeliveryOutcome outcome) =>
+        outcome is { Status: DeliveryStatus.Deferred, Stage: DeliveryStage.RcptTo, Code: 452 } && (outcome.Enhanced.IsNone || outcome.Enhanced == new EnhancedCode(4, 5, 3));
+}

@@ -1,0 +1,360 @@
+using HighPerfMta.Protocol.Smtp;
+
+namespace HighPerfMta.Engine.Delivery;
+
+/// <summary>Permits, couriers and back-off of the shard's sites.</summary>
+internal sealed partial class DeliveryShard
+{
+    /// <summary>Connections a site starts with; every answer of the site allows one more, so that they double in each round.</summary>
+    private const int FirstConnections = 2;
+
+    /// <summary>A further connection is opened when more than this many jobs wait for each one there is.</summary>
+    private const int JobsPerConnection = 4;
+
+    /// <summary>Jobs done over a permit before it goes to a starved site.</summary>
+    private const int TurnsWhileOthersStarve = 64;
+
+    /// <summary>Octets of a batch: a large message goes alone.</summary>
+    private const long BatchOctets = 1 << 20;
+
+    /// <summary>A further connection is opened when jobs wait and none was handed over for this long: the ones there are slow.</summary>
+    private static readonly long Stall = TimeSpan.FromMilliseconds(250).Ticks;
+
+    /// <summary>How long a site is believed to take no more connections than it took.</summary>
+    private static readonly long CeilingTime = TimeSpan.FromMinutes(1).Ticks;
+
+    private readonly List<SiteQueue> _dirty = [];
+    private readonly Queue<SiteQueue> _starved = new();
+    private CourierWorker? _idleOldest;
+    private CourierWorker? _idleNewest;
+    private int _workers;
+
+    private SiteQueue FindSite(Site site)
+    {
+        if (_sites.TryGetValue(site.Key, out SiteQueue? queue))
+        {
+            queue.Site = site;
+            return queue;
+        }
+
+        queue = new SiteQueue(site, Math.Min(FirstConnections, _services.Options.ConnectionsPerSite));
+        _sites.TryAdd(site.Key, queue);
+        return queue;
+    }
+
+    private void MarkDirty(SiteQueue site)
+    {
+        if (!site.Dirty)
+        {
+            site.Dirty = true;
+            _dirty.Add(site);
+        }
+    }
+
+    private void PumpSites()
+    {
+        for (int i = 0; i < _dirty.Count; i++)
+        {
+            SiteQueue site = _dirty[i];
+            site.Dirty = false;
+            Pump(site);
+        }
+
+        _dirty.Clear();
+    }
+
+    /// <summary>Starts what the site may start now, and sets its timer for what it may start later.</summary>
+    private void Pump(SiteQueue site)
+    {
+        if (site.Resting && site.BackOffUntil <= _now)
+        {
+            site.BackOffUntil = 0;
+            site.Probing = true;
+            site.Allowed = 1;
+        }
+
+        while (CanStart(site))
+        {
+            CourierWorker? worker = TakeIdle(site) ?? Open(site);
+            if (worker is null)
+            {
+                break;
+            }
+
+            HandOver(site, worker);
+        }
+
+        for (int i = site.Idle.Count - 1; i >= 0; i--)
+        {
+            if (site.Idle[i].IsClosed)
+            {
+                RetireIdle(site.Idle[i]);
+            }
+        }
+
+        SetTimer(site);
+    }
+
+    private bool CanStart(SiteQueue site) => !_draining && site.Waiting > 0 && !site.Resting && !(site.Probing && site.Busy > 0);
+
+    private void SetTimer(SiteQueue site)
+    {
+        long due = long.MaxValue;
+        if (site.Resting)
+        {
+            due = site.BackOffUntil;
+        }
+        else if (CanStart(site) && !site.Starved && site.Connections < _services.Options.ConnectionsPerSite)
+        {
+            due = Math.Max(site.LastHandOver + Stall, _now + 1);
+        }
+
+        if (due == long.MaxValue)
+        {
+            _due.Remove(site);
+        }
+        else
+        {
+            _due.Set(site, due);
+        }
+
+        if (site.IsUnused && !site.Resting)
+        {
+            _due.Remove(site);
+            _sites.TryRemove(site.Key, out _);
+        }
+    }
+
+    private CourierWorker? TakeIdle(SiteQueue site)
+    {
+        if (site.Idle.Count == 0)
+        {
+            return null;
+        }
+
+        CourierWorker worker = site.Idle[^1];
+        site.Idle.RemoveAt(site.Idle.Count - 1);
+        UnlinkIdle(worker);
+        return worker;
+    }
+
+    /// <summary>A further courier, if the site, the queue's length and the permits allow one.</summary>
+    private CourierWorker? Open(SiteQueue site)
+    {
+        int limit = Math.Min(_services.Options.ConnectionsPerSite, site.Allowed);
+        limit = site.CeilingUntil > _now ? Math.Min(limit, site.Ceiling) : limit;
+        bool needed = site.Usable == 0 || site.Waiting > JobsPerConnection * site.Usable || _now - site.LastHandOver >= Stall;
+        if (site.Connections >= limit || !needed)
+        {
+            return null;
+        }
+
+        ConnectionPermits permits = _services.Permits;
+        if (permits.Starving == 0 && permits.TryTake())
+        {
+            return NewWorker(site);
+        }
+
+        if (site.Usable > 0 || site.Starved)
+        {
+            return null;
+        }
+
+        // Counted as starving before the second try: a permit released between the two is seen by one side or the other.
+        site.Starved = true;
+        permits.AddStarving();
+        if (_starved.Count == 0 && permits.TryTake())
+        {
+            EndStarving(site);
+            return NewWorker(site);
+        }
+
+        _starved.Enqueue(site);
+        _postToAll(new DeliveryEvent(DeliveryEventKind.Starvation));
+        return null;
+    }
+
+    private void EndStarving(SiteQueue site)
+    {
+        site.Starved = false;
+        _services.Permits.RemoveStarving();
+    }
+
+    /// <summary>A permit came free: the site that has waited longest gets it.</summary>
+    private void ServeStarved()
+    {
+        while (_starved.TryPeek(out SiteQueue? site))
+        {
+            bool wants = site.Starved && CanStart(site) && site.Usable == 0;
+            if (wants && !_services.Permits.TryTake())
+            {
+                return;
+            }
+
+            _starved.Dequeue();
+            if (site.Starved)
+            {
+                EndStarving(site);
+            }
+
+            if (wants)
+            {
+                HandOver(site, NewWorker(site));
+            }
+
+            MarkDirty(site);
+        }
+    }
+
+    private CourierWorker NewWorker(SiteQueue site)
+    {
+        CourierWorker worker = new(this, _services, site);
+        site.Connections++;
+        _workers++;
+        worker.Launch();
+        return worker;
+    }
+
+    private void HandOver(SiteQueue site, CourierWorker worker)
+    {
+        int share = site.Probing ? 1 : Math.Clamp(site.Waiting / (2 * Math.Max(1, site.Connections)), 1, CourierWorker.MaxBatch);
+        long octets = 0;
+        int count = 0;
+        while (count < share && site.Peek() is { } job && (count == 0 || octets + job.Message.Size <= BatchOctets))
+        {
+            octets += job.Message.Size;
+            _due.Remove(job);
+            site.Remove(job);
+            job.Place = JobPlace.InFlight;
+            worker.Batch[count++] = job;
+        }
+
+        worker.Count = count;
+        site.InFlight += count;
+        site.Busy++;
+        site.LastHandOver = _now;
+        worker.Start();
+    }
+
+    private void GoIdle(CourierWorker worker)
+    {
+        SiteQueue site = worker.Site;
+        worker.IdleSince = _now;
+        site.Idle.Add(worker);
+        worker.Older = _idleNewest;
+        if (_idleNewest is null)
+        {
+            _idleOldest = worker;
+        }
+        else
+        {
+            _idleNewest.Newer = worker;
+        }
+
+        _idleNewest = worker;
+    }
+
+    private void UnlinkIdle(CourierWorker worker)
+    {
+        if (worker.Older is null)
+        {
+            _idleOldest = worker.Newer;
+        }
+        else
+        {
+            worker.Older.Newer = worker.Newer;
+        }
+
+        if (worker.Newer is null)
+        {
+            _idleNewest = worker.Older;
+        }
+        else
+        {
+            worker.Newer.Older = worker.Older;
+        }
+
+        worker.Older = null;
+        worker.Newer = null;
+    }
+
+    private void RetireIdle(CourierWorker worker)
+    {
+        worker.Site.Idle.Remove(worker);
+        UnlinkIdle(worker);
+        Retire(worker);
+    }
+
+    private static void Retire(CourierWorker worker)
+    {
+        if (worker.Established)
+        {
+            worker.Established = false;
+            worker.Site.Established--;
+        }
+
+        worker.Retire();
+    }
+
+    private void CloseIdle()
+    {
+        while (_idleOldest is { } worker && worker.IdleSince + _services.Options.IdleTimeout.Ticks <= _now)
+        {
+            RetireIdle(worker);
+        }
+    }
+
+    private void GiveUpOldestIdle()
+    {
+        if (_idleOldest is { } worker && _services.Permits.Starving > 0)
+        {
+            RetireIdle(worker);
+        }
+    }
+
+    private void Bury(CourierWorker worker)
+    {
+        _workers--;
+        worker.Site.Connections--;
+        MarkDirty(worker.Site);
+        _services.Permits.Release();
+    }
+
+    private void SiteFailed(SiteQueue site, CourierWorker worker)
+    {
+        DeliveryOutcome failure = worker.SiteFailure!;
+        site.LastError = failure;
+        if (site.Resting || worker.AttemptBegan < site.BackOffSetAt)
+        {
+            // Another courier of the same outage.
+            return;
+        }
+
+        site.Failures++;
+        TimeSpan rest = _services.Retry.BackOff(site.Failures);
+        site.BackOffSetAt = _now;
+        site.BackOffUntil = _now + rest.Ticks;
+        site.Probing = false;
+        site.Allowed = 1;
+        _services.Logger.SiteRests(site.Key, (long)rest.TotalSeconds, failure.Text);
+    }
+
+    private static void SiteAnswered(SiteQueue site, CourierWorker worker, int mostConnections)
+    {
+        site.Failures = 0;
+        site.LastError = null;
+        site.BackOffUntil = 0;
+        site.Probing = false;
+        site.Allowed = Math.Min(mostConnections, site.Allowed + worker.Answers);
+    }
+
+    /// <summary>An operator wants mail of the site tried now: one job finds out whether it is well.</summary>
+    private void LiftBackOff(SiteQueue site)
+    {
+        if (site.Resting)
+        {
+            site.BackOffUntil = _now;
+            MarkDirty(site);
+        }
+    }
+}

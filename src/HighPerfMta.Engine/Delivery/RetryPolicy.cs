@@ -1,0 +1,63 @@
+using HighPerfMta.Queue;
+
+namespace HighPerfMta.Engine.Delivery;
+
+/// <summary>When things are due: the retry schedule, expiry, delay notices and a site's back-off. Times are UTC ticks. Safe for concurrent use.</summary>
+internal sealed class RetryPolicy
+{
+    private const double Jitter = 0.2;
+    private static readonly TimeSpan FirstBackOff = TimeSpan.FromSeconds(30);
+
+    private readonly TimeSpan[] _schedule;
+    private readonly long _expire;
+    private readonly long _delayNotice;
+    private readonly Random _random;
+    private readonly Lock _gate = new();
+
+    public RetryPolicy(RetryOptions options, Random? random)
+    {
+        if (options.Schedule.Count == 0)
+        {
+            throw new ArgumentException("The retry schedule is empty.", nameof(options));
+        }
+
+        _schedule = [.. options.Schedule];
+        _expire = options.Expire.Ticks;
+        _delayNotice = options.DelayNotice?.Ticks ?? long.MaxValue;
+        _random = random ?? Random.Shared;
+        Expire = options.Expire;
+    }
+
+    public TimeSpan Expire { get; }
+
+    /// <summary>The wait after the attempt that made it <paramref name="attempts"/> in all (1 or more): the schedule's entry, the last repeating, ± 20 %.</summary>
+    public TimeSpan WaitAfter(int attempts) => Scatter(_schedule[Math.Clamp(attempts - 1, 0, _schedule.Length - 1)]);
+
+    /// <summary>
+    /// How long a site rests after so many failures in a row: 30 s doubling, never more than the schedule's entry for that many attempts, ± 20 %.
+    /// </summary>
+    public TimeSpan BackOff(int failures)
+    {
+        TimeSpan cap = _schedule[Math.Clamp(failures - 1, 0, _schedule.Length - 1)];
+        TimeSpan wait = FirstBackOff * Math.Pow(2, Math.Clamp(failures - 1, 0, 20));
+        return Scatter(wait < cap ? wait : cap);
+    }
+
+    /// <summary>When the message's recipients fail whatever their state.</summary>
+    public long ExpiresAt(QueuedMessage message) => Saturated(message.Envelope.ReceivedAt.UtcTicks, _expire);
+
+    /// <summary>When the sender is told of the delay; <see cref="long.MaxValue"/> for never (turned off, null sender, or not before expiry).</summary>
+    public long NoticeAt(QueuedMessage message) => message.Envelope.Sender is null || _delayNotice >= _expire
+        ? long.MaxValue
+        : Saturated(message.Envelope.ReceivedAt.UtcTicks, _delayNotice);
+
+    private static long Saturated(long start, long span) => span > DateTimeOffset.MaxValue.UtcTicks - start ? DateTimeOffset.MaxValue.UtcTicks : start + span;
+
+    private TimeSpan Scatter(TimeSpan wait)
+    {
+        lock (_gate)
+        {
+            return wait * (1 - Jitter + (2 * Jitter * _random.NextDouble()));
+        }
+    }
+}

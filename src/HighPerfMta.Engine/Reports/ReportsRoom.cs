@@ -1,0 +1,137 @@
+using System.Buffers;
+using HighPerfMta.Engine.Intake;
+using HighPerfMta.Protocol.Addresses;
+using HighPerfMta.Protocol.Reports;
+using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue;
+using HighPerfMta.Queue.Log;
+using Microsoft.Extensions.Logging;
+
+namespace HighPerfMta.Engine.Reports;
+
+/// <summary>
+/// Composes delivery status notifications and sends them through Intake: null sender, so that no report is ever made of a report
+/// (RFC 5321 §4.5.5, §6.1), to the sender of the message.
+/// </summary>
+/// <param name="intake">The door that a report enters by.</param>
+/// <param name="queue">Where the original header is read.</param>
+/// <param name="hostname">Reporting-MTA.</param>
+/// <param name="time">The clock.</param>
+/// <param name="logger">Is told when an original header cannot be read.</param>
+/// <param name="expire">How long delivery is tried, for the words of a delay notice; null leaves them out.</param>
+public sealed partial class ReportsRoom(IIntake intake, IMailQueue queue, string hostname, TimeProvider time, ILogger logger, TimeSpan? expire = null) : IReports
+{
+    public async ValueTask<bool> SendAsync(
+        ReportKind kind, QueuedMessage message, IReadOnlyList<(int Recipient, DeliveryOutcome Outcome)> recipients, CancellationToken cancellation)
+    {
+        Envelope original = message.Envelope;
+        if (original.Sender is not { } sender || recipients.Count == 0)
+        {
+            return false;
+        }
+
+        if (intake.Refusal is { } busy)
+        {
+            throw Unavailable(busy);
+        }
+
+        MessageId id = intake.NextId();
+        DateTimeOffset now = time.GetUtcNow();
+        DeliveryReportInput input = new()
+        {
+            Action = kind == ReportKind.Failure ? ReportAction.Failed : ReportAction.Delayed,
+            ReportingMta = hostname,
+            ReportId = id,
+            Date = now,
+            To = sender,
+            OriginalId = original.Id,
+            ArrivalDate = original.ReceivedAt,
+            ReceivedFrom = original.HeloName,
+            ReceivedFromAddress = original.ClientAddress,
+            WillRetryUntil = expire is { } span ? original.ReceivedAt + span : null,
+            Recipients = Describe(message, recipients, now),
+            OriginalHeaders = await ReadHeaderAsync(message, cancellation),
+            SmtpUtf8 = original.SmtpUtf8,
+        };
+        ArrayBufferWriter<byte> text = new(4096 + input.OriginalHeaders.Length);
+        DeliveryReport.Compose(text, input);
+        await EnterAsync(text.WrittenMemory, sender, input, cancellation);
+        return true;
+    }
+
+    private static ReportedRecipient[] Describe(QueuedMessage message, IReadOnlyList<(int Recipient, DeliveryOutcome Outcome)> recipients, DateTimeOffset now)
+    {
+        ReportedRecipient[] described = new ReportedRecipient[recipients.Count];
+        for (int i = 0; i < described.Length; i++)
+        {
+            (int recipient, DeliveryOutcome outcome) = recipients[i];
+            RecipientState state = message.GetRecipient(recipient);
+
+            // The state of a failure at a peer does not count the attempt that failed yet; expiry and delay are no attempts.
+            bool attempted = outcome.IsPermanent && outcome.Stage is not (DeliveryStage.Expiry or DeliveryStage.Operator);
+            int attempts = state.Attempts + (attempted ? 1 : 0);
+            described[i] = new ReportedRecipient(message.Envelope.Recipients[recipient], outcome, attempted ? now : null, attempts);
+        }
+
+        return described;
+    }
+
+    private async ValueTask EnterAsync(ReadOnlyMemory<byte> text, EmailAddress sender, DeliveryReportInput input, CancellationToken cancellation)
+    {
+        using IncomingMessage incoming = intake.Begin();
+        await incoming.WriteAsync(text, cancellation);
+        Envelope envelope = new()
+        {
+            Id = input.ReportId,
+            Sender = null,
+            Recipients = [sender],
+            ReceivedAt = input.Date,
+            Body = input.NeedsSmtpUtf8 ? BodyEncoding.EightBitMime : BodyEncoding.SevenBit,
+            SmtpUtf8 = input.NeedsSmtpUtf8,
+        };
+        (SmtpReply? refusal, _) = await intake.CommitAsync(incoming, envelope, ReadOnlyMemory<byte>.Empty);
+        if (refusal is not null)
+        {
+            throw Unavailable(refusal);
+        }
+    }
+
+    /// <summary>The message up to its empty line, at most <see cref="DeliveryReport.MaxHeaders"/> octets; empty when it cannot be read.</summary>
+    private async ValueTask<ReadOnlyMemory<byte>> ReadHeaderAsync(QueuedMessage message, CancellationToken cancellation)
+    {
+        ArrayBufferWriter<byte> header = new(4096);
+        try
+        {
+            using BodyReader body = queue.OpenBody(message);
+            while (header.WrittenCount < DeliveryReport.MaxHeaders)
+            {
+                ReadOnlyMemory<byte> piece = await body.ReadAsync(cancellation);
+                if (piece.IsEmpty)
+                {
+                    break;
+                }
+
+                int seen = Math.Max(0, header.WrittenCount - 3);
+                int room = DeliveryReport.MaxHeaders - header.WrittenCount;
+                header.Write(piece.Span[..Math.Min(room, piece.Length)]);
+                int end = header.WrittenSpan[seen..].IndexOf("\r\n\r\n"u8);
+                if (end >= 0)
+                {
+                    return header.WrittenMemory[..(seen + end + 2)];
+                }
+            }
+        }
+        catch (RecordUnreadableException error)
+        {
+            HeaderUnreadable(logger, error, message.Id);
+        }
+
+        return header.WrittenMemory;
+    }
+
+    private static LogUnavailableException Unavailable(SmtpReply refusal) =>
+        new($"The report is not taken: {refusal}", refusal.Code == 452 ? LogCondition.LowSpace : LogCondition.Failing);
+
+    [LoggerMessage(1, LogLevel.Warning, "The header of {Id} cannot be read; its report goes without it.")]
+    private static partial void HeaderUnreadable(ILogger logger, Exception error, MessageId id);
+}
