@@ -38,6 +38,9 @@ internal enum DeliveryEventKind : byte
 
     /// <summary>Start nothing any more.</summary>
     Drain,
+
+    /// <summary>Completes its <see cref="TaskCompletionSource"/> when everything posted before it has been worked off.</summary>
+    Barrier,
 }
 
 /// <summary>What a shard is told. Which fields are set depends on the kind.</summary>

@@ -153,6 +153,20 @@ public sealed class DeliveryRoom : IDelivery
         _services.Dispose();
     }
 
+    /// <summary>Completes when the shards have worked off what was posted so far: for tests, which must see that nothing happens.</summary>
+    internal Task WorkedOffAsync()
+    {
+        Task[] barriers = new Task[_shards.Length];
+        for (int i = 0; i < barriers.Length; i++)
+        {
+            TaskCompletionSource done = new(TaskCreationOptions.RunContinuationsAsynchronously);
+            _shards[i].Post(new DeliveryEvent(DeliveryEventKind.Barrier, done));
+            barriers[i] = done.Task;
+        }
+
+        return Task.WhenAll(barriers);
+    }
+
     private async Task DrainOnceAsync(CancellationToken cancellation)
     {
         _services.Stop();

@@ -29,6 +29,7 @@ internal sealed partial class DeliveryShard
     private readonly HashSet<QueuedMessage> _reconsider = [];
     private readonly List<DeliveryJob> _found = [];
     private readonly List<int> _scratch = [];
+    private readonly List<TaskCompletionSource> _barriers = [];
     private readonly ITimer _timer;
     private readonly TaskCompletionSource _drained = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private Router _router = null!;
@@ -111,6 +112,12 @@ internal sealed partial class DeliveryShard
             PumpSites();
             CloseIdle();
             ArmTimer();
+            foreach (TaskCompletionSource barrier in _barriers)
+            {
+                barrier.TrySetResult();
+            }
+
+            _barriers.Clear();
             if (_draining && _workers == 0 && _settling == 0)
             {
                 _drained.TrySetResult();
@@ -159,6 +166,9 @@ internal sealed partial class DeliveryShard
                 break;
             case DeliveryEventKind.Drain:
                 Drain();
+                break;
+            case DeliveryEventKind.Barrier:
+                _barriers.Add((TaskCompletionSource)e.Subject!);
                 break;
         }
     }

@@ -1,0 +1,183 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using HighPerfMta.Engine.Delivery;
+using HighPerfMta.Engine.Observability;
+using HighPerfMta.Engine.Reports;
+using HighPerfMta.Engine.Routing;
+using HighPerfMta.Protocol.Addresses;
+using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue;
+using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Time.Testing;
+
+namespace HighPerfMta.TestKit;
+
+/// <summary>A delivery room between fakes: queue, resolver (one site a domain), couriers, reports, clock.</summary>
+public sealed class DeliveryBench : IAsyncDisposable
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+
+    private DeliveryRoom? _room;
+
+    public FakeTimeProvider Time { get; } = new(new DateTimeOffset(2026, 3, 1, 12, 0, 0, TimeSpan.Zero));
+
+    public InstantMailQueue Queue { get; set; } = new();
+
+    public DomainResolver Resolver { get; } = new();
+
+    public ScriptedCouriers Couriers { get; }
+
+    public RecordingReports Reports { get; } = new();
+
+    public RecordingEventLog Events { get; } = new();
+
+    public IEventLog? OtherEvents { get; set; }
+
+    public DeliveryOptions Options { get; set; } = new() { Hostname = "mta.example", Shards = 2 };
+
+    public RetryOptions Retry { get; set; } = new();
+
+    public Random? Random { get; set; } = new(7);
+
+    public DeliveryBench() => Couriers = new ScriptedCouriers(Time);
+
+    public DeliveryRoom Room => _room ??= new DeliveryRoom(Queue, Resolver, Couriers, Reports, OtherEvents ?? Events, Options, Retry, Time, NullLoggerFactory.Instance, Random);
+
+    public static EmailAddress Address(string text) =>
+        AddressParser.TryParse(text, out EmailAddress? address, out string error) ? address! : throw new ArgumentException(error, nameof(text));
+
+    /// <summary>A message in the queue, not announced; its recipients are due.</summary>
+    public QueuedMessage Message(string? sender, params string[] recipients) => Message(sender, null, recipients);
+
+    public QueuedMessage Message(string? sender, Func<int, RecipientState>? state, params string[] recipients)
+    {
+        DateTimeOffset now = Time.GetUtcNow();
+        Envelope envelope = new()
+        {
+            Id = Queue.NextId(),
+            Sender = sender is null ? null : Address(sender),
+            Recipients = [.. recipients.Select(Address)],
+            ReceivedAt = now,
+        };
+        RecipientState[] states = new RecipientState[recipients.Length];
+        for (int i = 0; i < states.Length; i++)
+        {
+            states[i] = state?.Invoke(i) ?? new RecipientState(RecipientStatus.Pending, 0, now, null);
+        }
+
+        return Queue.Add(envelope, states);
+    }
+
+    public QueuedMessage Send(string? sender, params string[] recipients)
+    {
+        QueuedMessage message = Message(sender, recipients);
+        Room.Enqueue(message);
+        return message;
+    }
+
+    /// <summary>Waits for a condition that other threads bring about; fails after a generous time.</summary>
+    public static async Task UntilAsync(Func<bool> condition, [System.Runtime.CompilerServices.CallerArgumentExpression(nameof(condition))] string what = "")
+    {
+        long start = Stopwatch.GetTimestamp();
+        while (!condition())
+        {
+            if (Stopwatch.GetElapsedTime(start) > Patience)
+            {
+                throw new TimeoutException($"did not happen: {what}");
+            }
+
+            await Task.Delay(1);
+        }
+    }
+
+    /// <summary>Moves the clock and lets everything that became due run to its end, as far as the couriers allow.</summary>
+    public async Task AdvanceAsync(TimeSpan by)
+    {
+        Time.Advance(by);
+        await CalmAsync();
+    }
+
+    /// <summary>Lets everything that is under way come to rest; for couriers that do not hang.</summary>
+    public async Task CalmAsync()
+    {
+        for (int calm = 0; calm < 3;)
+        {
+            await Room.WorkedOffAsync();
+            bool busy = Room.Activity.Transactions > 0 || Room.Sites().Any(static s => s.InFlight > 0);
+            calm = busy ? 0 : calm + 1;
+            await Task.Yield();
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_room is not null)
+        {
+            await _room.DisposeAsync();
+        }
+    }
+}
+
+/// <summary>One site a domain, <c>mx:DOMAIN</c>, unless a test says otherwise.</summary>
+public sealed class DomainResolver : ISiteResolver
+{
+    private readonly ConcurrentDictionary<string, SiteDecision> _sites = [];
+
+    /// <summary>Decisions by domain.</summary>
+    public ConcurrentDictionary<string, SiteDecision> Decisions { get; } = [];
+
+    /// <summary>Awaited before an answer, for domains whose DNS is slow; then nothing is known at once.</summary>
+    public Func<EmailAddress, Task>? Slow { get; set; }
+
+    public int Lookups => Volatile.Read(ref _lookups);
+
+    private int _lookups;
+
+    public bool TryResolve(EmailAddress recipient, out SiteDecision decision)
+    {
+        decision = Slow?.Invoke(recipient) is { IsCompleted: false } ? default : Decide(recipient);
+        return decision != default;
+    }
+
+    public async ValueTask<SiteDecision> ResolveAsync(EmailAddress recipient, CancellationToken cancellation)
+    {
+        if (Slow?.Invoke(recipient) is { } slow)
+        {
+            Interlocked.Increment(ref _lookups);
+            await slow.WaitAsync(cancellation);
+        }
+
+        return Decide(recipient);
+    }
+
+    public ValueTask<SiteDecision> ResolveReleasedAsync(EmailAddress recipient, CancellationToken cancellation) =>
+        Decisions.TryGetValue(recipient.Domain, out SiteDecision decision) && decision.Kind == NextHopKind.Hold
+            ? new ValueTask<SiteDecision>(SiteOf(recipient))
+            : ResolveAsync(recipient, cancellation);
+
+    private SiteDecision Decide(EmailAddress recipient) => Decisions.TryGetValue(recipient.Domain, out SiteDecision decision) ? decision : SiteOf(recipient);
+
+    private SiteDecision SiteOf(EmailAddress recipient) =>
+        _sites.GetOrAdd(recipient.Domain, static d => new SiteDecision(new Site($"mx:{d}", [new SiteHost(d, 10, 25)]), NextHopKind.Mx, null));
+}
+
+/// <summary>Keeps what would have been reported.</summary>
+public sealed class RecordingReports : IReports
+{
+    public ConcurrentQueue<(ReportKind Kind, QueuedMessage Message, (int Recipient, DeliveryOutcome Outcome)[] Recipients)> Sent { get; } = [];
+
+    /// <summary>Called before a report is kept; may throw.</summary>
+    public Action<QueuedMessage>? Before { get; set; }
+
+    public ValueTask<bool> SendAsync(ReportKind kind, QueuedMessage message, IReadOnlyList<(int Recipient, DeliveryOutcome Outcome)> recipients, CancellationToken cancellation)
+    {
+        Before?.Invoke(message);
+        if (message.Envelope.Sender is null)
+        {
+            return new ValueTask<bool>(false);
+        }
+
+        Sent.Enqueue((kind, message, [.. recipients]));
+        return new ValueTask<bool>(true);
+    }
+}

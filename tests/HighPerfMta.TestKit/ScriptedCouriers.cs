@@ -1,0 +1,138 @@
+using System.Collections.Concurrent;
+using HighPerfMta.Engine.Delivery;
+using HighPerfMta.Protocol.Smtp;
+
+namespace HighPerfMta.TestKit;
+
+/// <summary>A transaction as <see cref="ScriptedCouriers"/> saw it.</summary>
+public sealed record Attempt(string Site, MessageId Message, int[] Recipients, DateTimeOffset Time);
+
+/// <summary>Couriers without a network: a script says how each transaction ends. Counts connections and transactions.</summary>
+public sealed class ScriptedCouriers(TimeProvider time) : ICourierFactory
+{
+    private readonly ConcurrentDictionary<string, int> _open = [];
+    private readonly ConcurrentDictionary<string, int> _most = [];
+    private int _allOpen;
+    private int _allMost;
+    private int _quits;
+
+    /// <summary>The outcome for a recipient of a task; delivered when null.</summary>
+    public Func<Site, DeliveryTask, int, DeliveryOutcome>? Outcome { get; set; }
+
+    /// <summary>Awaited before the outcomes, for transactions that hang.</summary>
+    public Func<Site, DeliveryTask, CancellationToken, ValueTask>? Before { get; set; }
+
+    /// <summary>The connection is gone after a transaction that ended with a site's fault.</summary>
+    public bool CloseOnSiteFailure { get; set; } = true;
+
+    public bool KeepAttempts { get; set; } = true;
+
+    public ConcurrentQueue<Attempt> Attempts { get; } = [];
+
+    public int Quits => Volatile.Read(ref _quits);
+
+    /// <summary>Most couriers that existed at once.</summary>
+    public int MostOpen => Volatile.Read(ref _allMost);
+
+    public int Open => Volatile.Read(ref _allOpen);
+
+    public int MostOpenOf(string site) => _most.GetValueOrDefault(site);
+
+    public int OpenOf(string site) => _open.GetValueOrDefault(site);
+
+    public static DeliveryOutcome Delivered { get; } =
+        new(DeliveryStatus.Delivered, DeliveryStage.FinalDot, FaultOwner.None, 250, new EnhancedCode(2, 0, 0), "ok", "mx.example[192.0.2.1]");
+
+    public static DeliveryOutcome Deferred { get; } =
+        new(DeliveryStatus.Deferred, DeliveryStage.RcptTo, FaultOwner.Recipient, 451, new EnhancedCode(4, 2, 1), "try later", "mx.example[192.0.2.1]");
+
+    public static DeliveryOutcome Failed { get; } =
+        new(DeliveryStatus.Failed, DeliveryStage.RcptTo, FaultOwner.Recipient, 550, new EnhancedCode(5, 1, 1), "no such user", "mx.example[192.0.2.1]");
+
+    public static DeliveryOutcome SiteDown { get; } =
+        new(DeliveryStatus.Deferred, DeliveryStage.Connect, FaultOwner.Site, 0, new EnhancedCode(4, 4, 1), "connection refused");
+
+    public static DeliveryOutcome TooManyRecipients { get; } =
+        new(DeliveryStatus.Deferred, DeliveryStage.RcptTo, FaultOwner.Recipient, 452, new EnhancedCode(4, 5, 3), "too many recipients");
+
+    public static DeliveryOutcome Cancelled { get; } =
+        new(DeliveryStatus.Deferred, DeliveryStage.Body, FaultOwner.Local, 0, new EnhancedCode(4, 3, 2), "shutting down");
+
+    public ICourier Create(Site site)
+    {
+        Raise(_most, site.Key, _open.AddOrUpdate(site.Key, 1, static (_, n) => n + 1));
+        int all = Interlocked.Increment(ref _allOpen);
+        int most;
+        while (all > (most = Volatile.Read(ref _allMost)) && Interlocked.CompareExchange(ref _allMost, all, most) != most)
+        {
+        }
+
+        return new Courier(this, site);
+    }
+
+    private static void Raise(ConcurrentDictionary<string, int> most, string key, int value) => most.AddOrUpdate(key, value, (_, n) => Math.Max(n, value));
+
+    private sealed class Courier(ScriptedCouriers owner, Site site) : ICourier
+    {
+        private bool _disposed;
+
+        public CourierState State { get; private set; } = CourierState.Closed;
+
+        public async ValueTask DeliverAsync(DeliveryTask task, CancellationToken cancellation)
+        {
+            if (owner.KeepAttempts)
+            {
+                owner.Attempts.Enqueue(new Attempt(site.Key, task.Message.Id, task.RecipientIndexes[..task.RecipientCount], owner.Time.GetUtcNow()));
+            }
+
+            bool cancelled = false;
+            if (owner.Before is { } before)
+            {
+                try
+                {
+                    await before(site, task, cancellation);
+                }
+                catch (OperationCanceledException)
+                {
+                    cancelled = true;
+                }
+            }
+
+            State = CourierState.Ready;
+            for (int i = 0; i < task.RecipientCount; i++)
+            {
+                DeliveryOutcome outcome = cancelled ? Cancelled : owner.Outcome?.Invoke(site, task, i) ?? Delivered;
+                task.Outcomes[i] = outcome;
+                if (cancelled || (outcome.Fault == FaultOwner.Site && owner.CloseOnSiteFailure))
+                {
+                    State = CourierState.Closed;
+                }
+            }
+        }
+
+        public ValueTask QuitAsync()
+        {
+            if (State == CourierState.Ready)
+            {
+                Interlocked.Increment(ref owner._quits);
+            }
+
+            State = CourierState.Closed;
+            return default;
+        }
+
+        public ValueTask DisposeAsync()
+        {
+            if (!_disposed)
+            {
+                _disposed = true;
+                owner._open.AddOrUpdate(site.Key, 0, static (_, n) => n - 1);
+                Interlocked.Decrement(ref owner._allOpen);
+            }
+
+            return default;
+        }
+    }
+
+    private TimeProvider Time { get; } = time;
+}
