@@ -59,14 +59,17 @@ public sealed class PipeSocketConnection : IConnection
         }
     }
 
-    public async ValueTask CloseAsync()
+    public ValueTask CloseAsync() => CloseAsync(CloseLimit);
+
+    /// <summary>As <see cref="CloseAsync()"/> with another limit, for connections that hold a place which others wait for.</summary>
+    public async ValueTask CloseAsync(TimeSpan closeLimit)
     {
         // Completing the output lets the send loop write what is left and then shut the send side down. The peer's end of stream is the proof
         // that it saw ours; closing before, with input unread, would reset the connection and could destroy the last reply on its way.
         try
         {
             await Output.CompleteAsync();
-            using CancellationTokenSource limit = new(CloseLimit);
+            using CancellationTokenSource limit = new(closeLimit);
             long drained = 0;
             while (drained < DrainLimit)
             {

@@ -16,6 +16,9 @@ public sealed class SmtpServer : IAsyncDisposable
     /// <summary>How long dropped sessions may take to notice.</summary>
     private static readonly TimeSpan DropLimit = TimeSpan.FromSeconds(5);
 
+    /// <summary>How long a client that was turned away may keep its place by not closing.</summary>
+    private static readonly TimeSpan RefusalCloseLimit = TimeSpan.FromMilliseconds(500);
+
     private readonly SmtpContext _context;
     private readonly ConnectionGate _gate;
     private readonly ILogger _logger;
@@ -150,7 +153,8 @@ public sealed class SmtpServer : IAsyncDisposable
 
         if (stopping)
         {
-            await TurnAwayAsync(connection, Replies.ShuttingDown);
+            await connection.Output.WriteAsync(Replies.ShuttingDown.Wire);
+            await connection.CloseAsync();
             return SessionEnd.Stopped;
         }
 
@@ -214,13 +218,8 @@ public sealed class SmtpServer : IAsyncDisposable
         SmtpLog.ConnectionRefused(_logger, client, admission);
         _context.Metrics.Refused.Add(1);
         SmtpReply reply = admission == Admission.TooMany ? Replies.TooManyConnections : Replies.TooManyConnectionsFromAddress;
-        await TurnAwayAsync(connection, reply);
-    }
-
-    private static async Task TurnAwayAsync(IConnection connection, SmtpReply reply)
-    {
         await connection.Output.WriteAsync(reply.Wire);
-        await connection.CloseAsync();
+        await connection.CloseAsync(RefusalCloseLimit);
     }
 
     private async ValueTask CloseListenersAsync()
