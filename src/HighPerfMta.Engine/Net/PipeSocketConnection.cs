@@ -7,7 +7,7 @@ namespace HighPerfMta.Engine.Net;
 
 /// <summary>
 /// A TCP connection as pipes. Reads rent a buffer only when data has arrived (zero-length reads), so an idle connection holds none.
-/// A flush means "in the pipe", not "on the wire": <see cref="CloseAsync"/> is what makes the last reply reach the peer.
+/// A flush means "in the pipe", not "on the wire": <see cref="CloseAsync()"/> is what makes the last reply reach the peer.
 /// </summary>
 public sealed class PipeSocketConnection : IConnection
 {

@@ -8,9 +8,8 @@ using HighPerfMta.Queue.Log;
 namespace HighPerfMta.Engine.Smtp;
 
 /// <summary>
-/// Takes the octets of one message from DATA or BDAT into the queue's memory, checking as they pass. The first fault is kept as
-/// <see cref="Refusal"/>; from then on octets are only consumed, so that the session stays in step with its client, and the storage is given
-/// back at once. Memory is bounded by one chunk whatever the message's size.
+/// Takes the octets of one message from DATA or BDAT into the queue's memory, checking as they pass. After a fault octets are only consumed, so
+/// that the session stays in step with its client, and the storage is given back at once. Memory is bounded by one chunk whatever the message's size.
 /// </summary>
 internal sealed class MessageReceiver : IDisposable
 {
@@ -24,6 +23,8 @@ internal sealed class MessageReceiver : IDisposable
     private HeaderScanner _headers;
     private IncomingMessage? _message;
     private byte[]? _scrap;
+    private long _taken;
+    private SmtpReply? _storageRefusal;
 
     public MessageReceiver(IIntake intake, LimitOptions limits)
     {
@@ -34,32 +35,31 @@ internal sealed class MessageReceiver : IDisposable
         _message = intake.Begin();
     }
 
-    /// <summary>Why the message is refused; null while nothing is wrong with it.</summary>
-    public SmtpReply? Refusal { get; private set; }
+    /// <summary>
+    /// Why the message is refused; null while nothing is wrong with it. Of several faults the graver is answered, not the one that a reader of
+    /// the stream happens to meet first: the answer must not depend on how the stream was cut.
+    /// </summary>
+    public SmtpReply? Refusal => Replies.ForMessage(_dots.Violation) ?? Replies.ForMessage(_lines.Violation)
+        ?? (_taken > _limits.MessageSize ? Replies.MessageTooLarge : null)
+        ?? (_headers.ReceivedCount > _limits.ReceivedHops ? Replies.RoutingLoop : null)
+        ?? _storageRefusal;
 
     /// <summary>The fault of the storage behind a 4xx refusal, for the log.</summary>
     public LogUnavailableException? StorageFault { get; private set; }
 
-    /// <summary>Octets taken.</summary>
-    public long Length => _message?.Length ?? 0;
+    /// <summary>Octets of the message so far, also of one that is refused.</summary>
+    public long Length => _taken;
 
     /// <summary>The message to commit; null once it was refused.</summary>
     public IncomingMessage? Message => _message;
-
-    /// <summary>Refuses the message and gives its storage back. The first refusal is the one that is answered.</summary>
-    public void Refuse(SmtpReply refusal)
-    {
-        Refusal ??= refusal;
-        _message?.Dispose();
-        _message = null;
-    }
 
     /// <summary>Refuses the message when the queue cannot take mail any more.</summary>
     public void CheckIntake()
     {
         if (_message is not null && _intake.Refusal is { } refusal)
         {
-            Refuse(refusal);
+            _storageRefusal = refusal;
+            Drop();
         }
     }
 
@@ -94,18 +94,8 @@ internal sealed class MessageReceiver : IDisposable
     {
         foreach (ReadOnlyMemory<byte> segment in octets)
         {
-            if (_message is null)
-            {
-                return;
-            }
-
-            if (Replies.ForMessage(_lines.Check(segment.Span)) is { } fault)
-            {
-                Refuse(fault);
-                return;
-            }
-
-            ScanHeader(segment.Span);
+            _lines.Check(segment.Span);
+            Count(segment.Span);
             await StoreAsync(segment);
         }
     }
@@ -113,16 +103,11 @@ internal sealed class MessageReceiver : IDisposable
     /// <summary>Ends a message that came by BDAT: a missing final CRLF is added, a CR left without its LF is refused.</summary>
     public async ValueTask EndChunksAsync()
     {
-        if (_message is null)
+        if (_lines.Finish() != DotStatus.NeedMore)
         {
-            return;
+            Drop();
         }
-
-        if (Replies.ForMessage(_lines.Finish()) is { } fault)
-        {
-            Refuse(fault);
-        }
-        else if (_message.Length > 0 && !_lines.EndsWithCrLf)
+        else if (Length > 0 && !_lines.EndsWithCrLf)
         {
             await StoreAsync(CrLf);
         }
@@ -144,33 +129,30 @@ internal sealed class MessageReceiver : IDisposable
     private bool Unstuff(ReadOnlySpan<byte> input, Span<byte> room, out int consumed)
     {
         DotStatus status = _dots.Read(input, room, out consumed, out int written);
-        if (_message is not null)
-        {
-            _message.Advance(written);
-            ScanHeader(room[..written]);
-            if (Replies.ForMessage(_dots.Violation) is { } fault)
-            {
-                Refuse(fault);
-            }
-            else if (_message is { } message && message.Length > _limits.MessageSize)
-            {
-                Refuse(Replies.MessageTooLarge);
-            }
-        }
-
+        _message?.Advance(written);
+        Count(room[..written]);
         return status == DotStatus.End;
     }
 
-    private void ScanHeader(ReadOnlySpan<byte> octets)
+    /// <summary>Counts octets of the message, stored or not, and drops a message that is at fault.</summary>
+    private void Count(ReadOnlySpan<byte> octets)
     {
+        _taken += octets.Length;
         if (_headers.InHeader)
         {
             _headers.Feed(octets);
-            if (_headers.ReceivedCount > _limits.ReceivedHops)
-            {
-                Refuse(Replies.RoutingLoop);
-            }
         }
+
+        if (_message is not null && Refusal is not null)
+        {
+            Drop();
+        }
+    }
+
+    private void Drop()
+    {
+        _message?.Dispose();
+        _message = null;
     }
 
     /// <summary>Room in the queue's memory; scrap memory when the message is refused and its octets are thrown away.</summary>
@@ -211,6 +193,7 @@ internal sealed class MessageReceiver : IDisposable
     private void StorageFailed(LogUnavailableException e)
     {
         StorageFault = e;
-        Refuse(e.Condition == LogCondition.LowSpace ? Replies.InsufficientStorage : Replies.LocalError);
+        _storageRefusal = e.Condition == LogCondition.LowSpace ? Replies.InsufficientStorage : Replies.LocalError;
+        Drop();
     }
 }

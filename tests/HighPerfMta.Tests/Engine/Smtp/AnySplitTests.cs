@@ -27,7 +27,7 @@ public partial class AnySplitTests
         Assert.DoesNotContain("421 4.3.0", replies);
         Assert.Equal(replies, splitReplies);
         Assert.Equal(messages, splitMessages);
-    }, iter: 400, threads: 2);
+    }, iter: 2000, threads: 2);
 
     private static async Task<(string Replies, string Messages)> RunAsync(string octets, int segment, int piece)
     {

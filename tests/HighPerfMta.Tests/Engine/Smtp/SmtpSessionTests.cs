@@ -238,8 +238,8 @@ public class SmtpSessionTests
         (ConnectionStream stream, Task session) = host.ConnectInMemory();
         SmtpTestClient client = new(stream);
         const int count = 20_000;
-        Task sending = client.SendAsync(string.Concat(Enumerable.Repeat("HELP\r\n", count)) + "QUIT\r\n");
         Assert.StartsWith("220", await client.ReadReplyAsync());
+        Task sending = client.SendAsync(string.Concat(Enumerable.Repeat("HELP\r\n", count)) + "QUIT\r\n");
         byte[] buffer = new byte[64 << 10];
         long total = 0;
         int read;
