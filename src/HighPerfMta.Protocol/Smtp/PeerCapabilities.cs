@@ -62,8 +62,16 @@ public sealed record PeerCapabilities
 
         return new PeerCapabilities
         {
-            Esmtp = true, Pipelining = pipelining, EightBitMime = eight, SmtpUtf8 = utf8, Chunking = chunking, EnhancedStatusCodes = codes,
-            StartTls = tls, Dsn = dsn, SizeExtension = sized, Size = size,
+            Esmtp = true,
+            Pipelining = pipelining,
+            EightBitMime = eight,
+            SmtpUtf8 = utf8,
+            Chunking = chunking,
+            EnhancedStatusCodes = codes,
+            StartTls = tls,
+            Dsn = dsn,
+            SizeExtension = sized,
+            Size = size,
         };
     }
 

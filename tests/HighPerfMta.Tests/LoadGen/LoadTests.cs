@@ -102,7 +102,11 @@ public class LoadTests
         listener.Start();
         var options = new SourceOptions
         {
-            Target = listener.LocalEndpoint, Sizes = OneKiB(), Connections = 1, Count = 1, Timeout = TimeSpan.FromMilliseconds(50),
+            Target = listener.LocalEndpoint,
+            Sizes = OneKiB(),
+            Connections = 1,
+            Count = 1,
+            Timeout = TimeSpan.FromMilliseconds(50),
         };
 
         var report = await new SourceRunner(options).RunAsync(CancellationToken.None).WaitAsync(Limit);
@@ -221,7 +225,11 @@ public class LoadTests
 
     private static SourceOptions Source(SinkServer sink) => new()
     {
-        Target = sink.LocalEndPoint, Connections = 4, Sizes = OneKiB(), Pipeline = 1, Timeout = Limit,
+        Target = sink.LocalEndPoint,
+        Connections = 4,
+        Sizes = OneKiB(),
+        Pipeline = 1,
+        Timeout = Limit,
     };
 
     private static SizeMix OneKiB() => SizeMix.TryParse("1KiB", out var mix, out _) ? mix! : throw new InvalidOperationException();

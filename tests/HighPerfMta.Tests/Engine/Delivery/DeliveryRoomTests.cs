@@ -1,6 +1,6 @@
+using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Engine.Routing;
-using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
 using HighPerfMta.TestKit;
