@@ -50,16 +50,15 @@ drop_groups() {
   done
 }
 
-# in_group NAME COMMAND...
+# in_group NAME COMMAND...; with & behind it, $! is the command itself.
 in_group() {
-  local name=$1
+  local name=$1 file=cgroup.procs
   shift
+  [ $group_kind != proc ] || file=roots
   # shellcheck disable=SC2016
-  if [ $group_kind = proc ]; then
-    bash -c 'echo $$ >>"$1/roots"; shift; exec "$@"' - "$group_base/$name" "$@"
-  else
-    bash -c 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"' - "$group_base/$name" "$@"
-  fi
+  set -- bash -c 'echo $$ >>"$1"; shift; exec "$@"' - "$group_base/$name/$file" "$@"
+  [ "$BASHPID" = $$ ] || exec "$@"
+  "$@"
 }
 
 # group_root NAME PID: the root of the tree of what made itself a daemon; only needed without control groups.
