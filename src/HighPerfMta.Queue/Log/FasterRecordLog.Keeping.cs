@@ -1,0 +1,401 @@
+using HighPerfMta.Queue.Storage;
+using Microsoft.Extensions.Logging;
+
+namespace HighPerfMta.Queue.Log;
+
+/// <summary>
+/// The keeper: a thread of its own that tells changes of condition, starts a new run after a failure, and deletes what was truncated. Whatever
+/// may block on the disk and is not a commit happens here.
+/// </summary>
+public sealed partial class FasterRecordLog
+{
+    private const int MaxLostRanges = 1024;
+    private static readonly TimeSpan CloseLimit = TimeSpan.FromSeconds(10);
+
+    private readonly object _keeperGate = new();
+    private readonly Thread _keeper;
+    private ITimer? _watchdog;
+    private ITimer? _ticker;
+    private TaskCompletionSource? _capacity;
+    private LogCondition _told = LogCondition.Healthy;
+    private long _begin;
+    private long _truncateTo;
+    private long _truncateBarrier;
+    private long _nextStart;
+    private long _slotWriteStarted;
+    private LogEngine? _lastProven;
+    private int _closed;
+    private bool _failing;
+    private bool _keeperWork;
+    private bool _retryDue;
+    private bool _keeperStopping;
+
+    public event Action<LogCondition>? ConditionChanged;
+
+    public LogCondition Condition =>
+        IsClosed ? LogCondition.Closed : IsFailing ? LogCondition.Failing : _stock.LowSpace ? LogCondition.LowSpace : LogCondition.Healthy;
+
+    private bool IsFailing => Volatile.Read(ref _failing);
+
+    private bool IsClosed => Volatile.Read(ref _closed) != 0;
+
+    public void TruncateBefore(long address)
+    {
+        long tail = TailAddress;
+        lock (_keeperGate)
+        {
+            if (address <= _truncateTo)
+            {
+                return;
+            }
+
+            // What made the records needless (completions, copies) may not be durable yet: it is at most at the tail of now.
+            _truncateTo = Math.Min(address, tail);
+            _truncateBarrier = tail;
+        }
+
+        Wake();
+    }
+
+    private void Start()
+    {
+        if (!_options.Sync)
+        {
+            _logger.LogWarning("sync is off: mail is acknowledged before it is on stable storage and WILL BE LOST when the power fails");
+        }
+
+        _stock.Start();
+        _nextStart = _files.NextStart;
+        FillHole();
+        _engine = new LogEngine(_setup, _nextStart, _files.Durable);
+        Volatile.Write(ref _failing, true);
+        TimeSpan watch = TimeSpan.FromTicks(Math.Max(TimeSpan.TicksPerMillisecond, _options.WriteTimeout.Ticks / 4));
+        _watchdog = _time.CreateTimer(static log => ((FasterRecordLog)log!).WatchOperation(), this, watch, watch);
+        Prove(_engine, _files.Scan.Tail);
+        _told = Condition;
+        _ticker = _time.CreateTimer(static log => ((FasterRecordLog)log!).Tick(), this, _options.ReopenInterval, _options.ReopenInterval);
+        _keeper.Start();
+        Wake();
+    }
+
+    // Shows that the new run can really write and flush, and leaves the record that explains the skipped addresses before it.
+    private bool Prove(LogEngine engine, long previousTail)
+    {
+        if (!TryWriteSlot(engine, BeginAddress))
+        {
+            return false;
+        }
+
+        bool appended = engine.TryAppend(RecordHeader.Resumed, 0, LogScanner.ResumedPayload(previousTail), out long address);
+        long until = address + RecordHeader.Footprint(sizeof(long));
+        if (!appended || !engine.TryWait(until, _waiters, out ValueTask durable))
+        {
+            OnEngineFailed(engine, new IOException("the first record of the run could not be appended"));
+            return false;
+        }
+
+        using var done = new ManualResetEventSlim();
+        Task waiting = durable.AsTask();
+        waiting.GetAwaiter().OnCompleted(done.Set);
+        done.Wait();
+        if (!waiting.IsCompletedSuccessfully)
+        {
+            _ = waiting.Exception;
+            return false;
+        }
+
+        _lastProven = engine;
+        Volatile.Write(ref _failing, false);
+        return true;
+    }
+
+    private bool TryWriteSlot(LogEngine engine, long begin)
+    {
+        Volatile.Write(ref _slotWriteStarted, Math.Max(1, _time.GetTimestamp()));
+        try
+        {
+            _files.Slots.Write(new CommitPoint(begin, engine.Durable));
+            return true;
+        }
+        catch (DiskException e)
+        {
+            OnEngineFailed(engine, e);
+            return false;
+        }
+        finally
+        {
+            Volatile.Write(ref _slotWriteStarted, 0);
+        }
+    }
+
+    private void OnEngineFailed(LogEngine engine, Exception cause)
+    {
+        _ = engine.Fail(cause);
+        if (ReferenceEquals(engine, Volatile.Read(ref _engine)))
+        {
+            if (!IsFailing)
+            {
+                _logger.LogError("The log cannot be written: {Cause}. Mail is refused; trying again every {Interval}", cause.Message, _options.ReopenInterval);
+            }
+
+            Volatile.Write(ref _failing, true);
+        }
+
+        Wake();
+    }
+
+    private void WatchOperation()
+    {
+        LogEngine engine = Engine;
+        if (!engine.HasFailed && (IsOverdue(engine.OperationStarted) || IsOverdue(Volatile.Read(ref _slotWriteStarted))))
+        {
+            OnEngineFailed(engine, new TimeoutException($"a write to the log did not complete within {_options.WriteTimeout}"));
+        }
+    }
+
+    private bool IsOverdue(long started) => started != 0 && _time.GetElapsedTime(started) >= _options.WriteTimeout;
+
+    private void OnAdvanced(long durable)
+    {
+        if (Volatile.Read(ref _truncateTo) >> _store.Bits > Volatile.Read(ref _begin) >> _store.Bits)
+        {
+            Wake();
+        }
+    }
+
+    private void Tick()
+    {
+        lock (_keeperGate)
+        {
+            _retryDue = true;
+        }
+
+        _stock.Poke();
+        Wake();
+    }
+
+    private void Wake()
+    {
+        TaskCompletionSource? capacity;
+        lock (_keeperGate)
+        {
+            capacity = _capacity;
+            _capacity = null;
+            _keeperWork = true;
+            Monitor.Pulse(_keeperGate);
+        }
+
+        capacity?.TrySetResult();
+    }
+
+    /// <summary>Completes when the stock or the condition has changed.</summary>
+    private Task CapacityAsync()
+    {
+        lock (_keeperGate)
+        {
+            _capacity ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            return _capacity.Task;
+        }
+    }
+
+    private void Keep()
+    {
+        while (true)
+        {
+            bool retry;
+            lock (_keeperGate)
+            {
+                while (!_keeperWork && !_keeperStopping)
+                {
+                    Monitor.Wait(_keeperGate);
+                }
+
+                if (_keeperStopping)
+                {
+                    return;
+                }
+
+                _keeperWork = false;
+                retry = _retryDue;
+                _retryDue = false;
+            }
+
+            TellCondition();
+            if (IsFailing && retry)
+            {
+                TryResume();
+                TellCondition();
+            }
+
+            Truncate();
+        }
+    }
+
+    private void TellCondition()
+    {
+        LogCondition now = Condition;
+        if (now == _told)
+        {
+            return;
+        }
+
+        _told = now;
+        _logger.LogInformation("The log is now {Condition}", now);
+        try
+        {
+            ConditionChanged?.Invoke(now);
+        }
+        catch (Exception e)
+        {
+            _logger.LogError(e, "A receiver of the log's condition failed");
+        }
+    }
+
+    /// <summary>Starts a new run after the failed one, if the disk takes writes again and nothing of the old one can still reach it.</summary>
+    private void TryResume()
+    {
+        LogEngine old = Engine;
+        if (!old.HasExited)
+        {
+            // A write that may still reach the disk could bring back a record that was reported as lost.
+            return;
+        }
+
+        long durable = old.Durable;
+        try
+        {
+            _store.Erase(durable, Math.Max(old.WrittenEnd, durable));
+            // A run that never proved itself handed out no address: its place can be taken again.
+            if (ReferenceEquals(old, _lastProven))
+            {
+                long used = Math.Max(old.Tail, old.WrittenEnd);
+                _nextStart = (used + _pageSize - 1) & -(long)_pageSize;
+                AddLost(new LostRange(durable, _nextStart));
+            }
+
+            FillHole();
+        }
+        catch (DiskException e)
+        {
+            _logger.LogDebug("The log still cannot be written: {Cause}", e.Message);
+            return;
+        }
+
+        var engine = new LogEngine(_setup, _nextStart, durable);
+        Volatile.Write(ref _engine, engine);
+        if (Prove(engine, durable))
+        {
+            _logger.LogWarning("The log is written again, from address {Address}", _nextStart);
+        }
+    }
+
+    private void AddLost(LostRange range)
+    {
+        LostRange[] known = _lost;
+        int keep = Math.Min(known.Length, MaxLostRanges - 1);
+        // Before the engine changes: whoever sees the new engine sees the range too.
+        _lost = [.. known.AsSpan(known.Length - keep), range];
+
+        // What was to make the truncated records needless may be among the lost ones.
+        lock (_keeperGate)
+        {
+            _truncateTo = _begin;
+        }
+    }
+
+    // Segments that lie wholly in skipped addresses exist, empty, so that a missing file is always damage.
+    private void FillHole()
+    {
+        int next = (int)(_nextStart >> _store.Bits);
+        for (int segment = _store.Last + 1; segment < next; segment++)
+        {
+            _store.CreateHole(segment);
+        }
+    }
+
+    private void Truncate()
+    {
+        long target, barrier;
+        lock (_keeperGate)
+        {
+            target = _truncateTo;
+            barrier = _truncateBarrier;
+        }
+
+        LogEngine engine = Engine;
+        if (target >> _store.Bits == _begin >> _store.Bits || IsFailing)
+        {
+            return;
+        }
+
+        if (engine.Durable < barrier)
+        {
+            engine.CommitSoon();
+            return;
+        }
+
+        // The new begin is on stable storage before the first file goes.
+        if (!TryWriteSlot(engine, target))
+        {
+            return;
+        }
+
+        Volatile.Write(ref _begin, target);
+        try
+        {
+            int deleted = _store.DeleteBelow((int)(target >> _store.Bits));
+            _logger.LogDebug("{Count} log segments below {Address} were deleted", deleted, target);
+        }
+        catch (DiskException e)
+        {
+            _logger.LogWarning("A needless log segment could not be deleted: {Cause}", e.Message);
+        }
+
+        _stock.Poke();
+    }
+
+    private void Close()
+    {
+        Volatile.Write(ref _failing, true);
+        lock (_keeperGate)
+        {
+            _keeperStopping = true;
+            Monitor.Pulse(_keeperGate);
+        }
+
+        TimeSpan limit = _options.WriteTimeout < CloseLimit ? _options.WriteTimeout : CloseLimit;
+        bool ended = _keeper.Join(limit);
+        LogEngine engine = Engine;
+        engine.Stop();
+        ended &= engine.Join(limit);
+        bool clean = ended && !engine.HasFailed;
+        engine.Fail(new ObjectDisposedException(nameof(FasterRecordLog), "the log is closed"));
+        if (clean)
+        {
+            _ = TryWriteSlot(engine, BeginAddress);
+            engine.Dispose();
+        }
+
+        _watchdog?.Dispose();
+        _ticker?.Dispose();
+        ended &= _stock.Stop(limit);
+        TellCondition();
+        Wake();
+        if (ended)
+        {
+            _files.Dispose();
+            return;
+        }
+
+        // A write is stuck in the disk. Until it has come back nobody else may open the log: the lock is given up only then.
+        _logger.LogError("The log was closed while the disk was not answering; its lock is kept until it does");
+        new Thread(() =>
+        {
+            _ = engine.Join(Timeout.InfiniteTimeSpan);
+            _keeper.Join();
+            _ = _stock.Stop(Timeout.InfiniteTimeSpan);
+            _files.Dispose();
+        })
+        { IsBackground = true, Name = "hpmta-log-release" }.Start();
+    }
+}

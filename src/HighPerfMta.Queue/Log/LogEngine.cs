@@ -1,0 +1,440 @@
+using FASTER.core;
+using HighPerfMta.Queue.Storage;
+
+namespace HighPerfMta.Queue.Log;
+
+/// <summary>What one run of the log needs from its owner.</summary>
+internal sealed record EngineSetup(SegmentStore Store, SegmentStock Stock, CommitSlots Slots, int PageSize, long Memory, ulong Salt, bool Sync, TimeProvider Time)
+{
+    /// <summary>Something failed on the engine's thread; called there.</summary>
+    public required Action<LogEngine, Exception> Failed { get; init; }
+
+    /// <summary>The durable address moved; called on the engine's thread; must not block.</summary>
+    public required Action<long> Advanced { get; init; }
+}
+
+/// <summary>
+/// One run of FasterLog over the segments and the one thread that commits, writes and flushes for it. A run that failed is never used again: it is
+/// left alone (nothing waits inside FASTER for it) and another is started at a later address.
+/// </summary>
+internal sealed class LogEngine : IDisposable
+{
+    private static readonly TimeSpan SoonDelay = TimeSpan.FromMilliseconds(3);
+
+    // With sync off this bounds what a power failure takes.
+    private static readonly TimeSpan UnsyncedFlushInterval = TimeSpan.FromSeconds(1);
+
+    private readonly EngineSetup _setup;
+    private readonly SegmentDevice _device;
+    private readonly FasterLog _log;
+    private readonly Thread _thread;
+    private readonly uint _seed;
+    private readonly object _gate = new();
+    private readonly HashSet<int> _touched = [];
+    private List<PageWrite> _queue = [];
+    private List<PageWrite> _batch = [];
+    private DurabilityWaiter? _waiters;
+    private TaskCompletionSource? _room;
+    private Exception? _failure;
+    private long _durable;
+    private long _wanted;
+    private long _issued;
+    private long _writtenEnd;
+    private long _operationStarted;
+    private long _lastFlush;
+    private bool _soon;
+    private bool _stopping;
+    private bool _inherited = true;
+
+    /// <param name="setup">Storage and call-backs.</param>
+    /// <param name="start">First address of this run: a page start, or the first address of all.</param>
+    /// <param name="durable">Address below which everything is durable already.</param>
+    public LogEngine(EngineSetup setup, long start, long durable)
+    {
+        _setup = setup;
+        _seed = Crc32C.Seed(setup.Salt);
+        _durable = durable;
+        _issued = start;
+        _wanted = start;
+        _writtenEnd = start;
+        Start = start;
+        _device = new SegmentDevice(setup.Store.Directory, Enqueue);
+        _log = new FasterLog(new FasterLogSettings
+        {
+            LogDevice = _device,
+            LogCommitManager = setup.Slots,
+            PageSize = setup.PageSize,
+            MemorySize = setup.Memory,
+            SegmentSize = setup.Store.SegmentSize,
+            LogChecksum = LogChecksumType.None,
+            MutableFraction = 0,
+            FastCommitMode = false,
+            TryRecoverLatest = false,
+            AutoCommit = false,
+            TolerateDeviceFailure = false,
+        });
+        if (start != LogScanner.FirstAddress)
+        {
+            _log.Initialize(start, start);
+        }
+
+        _thread = new Thread(Run) { IsBackground = true, Name = "hpmta-log-commit" };
+        _thread.Start();
+    }
+
+    public long Start { get; }
+
+    /// <summary>Everything below it is on stable storage. Stands still for ever once the run failed.</summary>
+    public long Durable => Volatile.Read(ref _durable);
+
+    public long Tail => _log.TailAddress;
+
+    public bool HasFailed => Volatile.Read(ref _failure) is not null;
+
+    public Exception? Failure => Volatile.Read(ref _failure);
+
+    /// <summary>End of the highest write that was begun, whatever became of it.</summary>
+    public long WrittenEnd => Volatile.Read(ref _writtenEnd);
+
+    /// <summary>True when the thread has ended: no write of this run can still reach the disk.</summary>
+    public bool HasExited => !_thread.IsAlive;
+
+    /// <summary>When the disk operation under way began, by <see cref="TimeProvider.GetTimestamp"/>; 0 if none is.</summary>
+    public long OperationStarted => Volatile.Read(ref _operationStarted);
+
+    /// <summary>Puts a record into log memory; false if memory is full until more has been written.</summary>
+    public unsafe bool TryAppend(RecordType type, ulong messageId, ReadOnlySpan<byte> payload, out long address)
+    {
+        var header = new RecordHeader(type, messageId, Durable, payload.Length, Crc32C.Compute(_seed, payload));
+        fixed (byte* start = payload)
+        {
+            var entry = new Entry { Payload = start, PayloadLength = payload.Length };
+            header.Write(new Span<byte>(entry.Header, RecordHeader.Size), _seed);
+            try
+            {
+                return _log.TryEnqueue(entry, out address);
+            }
+            catch (Exception e)
+            {
+                // An exception inside FASTER leaves its epoch held: nothing could be committed any more.
+                Fail(e);
+                _setup.Failed(this, e);
+                address = 0;
+                return false;
+            }
+        }
+    }
+
+    /// <summary>Completes when everything below the address is durable; false if this run has failed before.</summary>
+    public bool TryWait(long until, WaiterPool pool, out ValueTask task)
+    {
+        lock (_gate)
+        {
+            if (_durable >= until)
+            {
+                task = default;
+                return true;
+            }
+
+            if (_failure is not null)
+            {
+                task = default;
+                return false;
+            }
+
+            DurabilityWaiter waiter = pool.Rent(until);
+            waiter.Next = _waiters;
+            _waiters = waiter;
+            task = waiter.Task;
+            if (until > _wanted)
+            {
+                _wanted = until;
+                Monitor.Pulse(_gate);
+            }
+
+            return true;
+        }
+    }
+
+    public void CommitSoon()
+    {
+        lock (_gate)
+        {
+            if (!_soon)
+            {
+                _soon = true;
+                Monitor.Pulse(_gate);
+            }
+        }
+    }
+
+    /// <summary>Completes when a write has made room in log memory, or the run failed. Take it before the attempt that may find no room.</summary>
+    public Task RoomAsync()
+    {
+        lock (_gate)
+        {
+            if (_failure is not null)
+            {
+                return Task.CompletedTask;
+            }
+
+            _room ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            return _room.Task;
+        }
+    }
+
+    /// <summary>Ends the run: fails everyone who waits. Only the first call counts.</summary>
+    public bool Fail(Exception cause)
+    {
+        DurabilityWaiter? waiters;
+        TaskCompletionSource? room;
+        lock (_gate)
+        {
+            if (_failure is not null)
+            {
+                return false;
+            }
+
+            Volatile.Write(ref _failure, cause);
+            waiters = _waiters;
+            _waiters = null;
+            room = _room;
+            _room = null;
+            Monitor.Pulse(_gate);
+        }
+
+        for (DurabilityWaiter? waiter = waiters; waiter is not null;)
+        {
+            DurabilityWaiter? next = waiter.Next;
+            waiter.Fail(new LogUnavailableException("the record was not made durable: " + cause.Message, LogCondition.Failing, cause));
+            waiter = next;
+        }
+
+        room?.TrySetResult();
+        return true;
+    }
+
+    /// <summary>Commits what is there and ends the thread.</summary>
+    public void Stop()
+    {
+        lock (_gate)
+        {
+            _stopping = true;
+            Monitor.Pulse(_gate);
+        }
+    }
+
+    /// <summary>Only after the thread ended in good order: a run that failed is left to the garbage collector, FASTER may wait for its writes for ever.</summary>
+    public void Dispose()
+    {
+        _log.Dispose();
+        _device.Dispose();
+    }
+
+    public bool Join(TimeSpan limit) => _thread.Join(limit);
+
+    private void Enqueue(PageWrite write)
+    {
+        lock (_gate)
+        {
+            _queue.Add(write);
+            Monitor.Pulse(_gate);
+        }
+    }
+
+    private void Run()
+    {
+        try
+        {
+            while (WaitForWork(out bool commit, out bool stopping))
+            {
+                if (commit)
+                {
+                    Commit();
+                }
+
+                WriteQueued();
+                if (stopping && Durable >= _log.TailAddress)
+                {
+                    return;
+                }
+            }
+        }
+        catch (Exception e)
+        {
+            if (Fail(e))
+            {
+                _setup.Failed(this, e);
+            }
+        }
+    }
+
+    private bool WaitForWork(out bool commit, out bool stopping)
+    {
+        lock (_gate)
+        {
+            while (_failure is null && !_stopping && _wanted <= _issued && _queue.Count == 0)
+            {
+                if (!_soon)
+                {
+                    Monitor.Wait(_gate);
+                }
+                else if (!Monitor.Wait(_gate, SoonDelay))
+                {
+                    break;
+                }
+            }
+
+            stopping = _stopping;
+            commit = _soon || _stopping || _wanted > _issued;
+            _soon = false;
+            return _failure is null;
+        }
+    }
+
+    private void Commit()
+    {
+        long tail = _log.TailAddress;
+        lock (_gate)
+        {
+            _issued = Math.Max(_issued, tail);
+        }
+
+        if (tail > _log.FlushedUntilAddress)
+        {
+            // FASTER hands its writes to Enqueue, on this thread or on the one that leaves the epoch last.
+            _log.Commit();
+        }
+    }
+
+    private void WriteQueued()
+    {
+        lock (_gate)
+        {
+            if (_queue.Count == 0)
+            {
+                return;
+            }
+
+            (_queue, _batch) = (_batch, _queue);
+        }
+
+        Volatile.Write(ref _operationStarted, Math.Max(1, _setup.Time.GetTimestamp()));
+        WriteBatch();
+        Volatile.Write(ref _operationStarted, 0);
+        if (HasFailed)
+        {
+            // Timed out meanwhile: everyone was told that it failed.
+            _batch.Clear();
+            return;
+        }
+
+        foreach (PageWrite write in _batch)
+        {
+            write.Callback(0, (uint)write.Length, write.Context);
+        }
+
+        _batch.Clear();
+        Publish(_log.FlushedUntilAddress);
+    }
+
+    private unsafe void WriteBatch()
+    {
+        SegmentStore store = _setup.Store;
+        foreach (PageWrite write in _batch)
+        {
+            int segment = (int)(write.Address >> store.Bits);
+            if (!store.Contains(segment))
+            {
+                _setup.Stock.Provide(segment);
+            }
+
+            Volatile.Write(ref _writtenEnd, Math.Max(_writtenEnd, write.Address + write.Length));
+            store.Open(segment).Write(write.Address & (store.SegmentSize - 1), new ReadOnlySpan<byte>((void*)write.Source, write.Length));
+            _touched.Add(segment);
+        }
+
+        if (_setup.Sync || _setup.Time.GetElapsedTime(_lastFlush) >= UnsyncedFlushInterval)
+        {
+            foreach (int segment in _touched)
+            {
+                store.Open(segment).Flush();
+            }
+
+            _touched.Clear();
+            _lastFlush = _setup.Time.GetTimestamp();
+        }
+    }
+
+    private void Publish(long flushed)
+    {
+        DurabilityWaiter? ready = null;
+        TaskCompletionSource? room;
+        lock (_gate)
+        {
+            if (_failure is not null)
+            {
+                return;
+            }
+
+            if (flushed > Start || !_inherited)
+            {
+                _inherited = false;
+                Volatile.Write(ref _durable, Math.Max(_durable, flushed));
+            }
+
+            DurabilityWaiter? waiting = null;
+            for (DurabilityWaiter? waiter = _waiters; waiter is not null;)
+            {
+                DurabilityWaiter? next = waiter.Next;
+                if (waiter.Until <= _durable)
+                {
+                    waiter.Next = ready;
+                    ready = waiter;
+                }
+                else
+                {
+                    waiter.Next = waiting;
+                    waiting = waiter;
+                }
+
+                waiter = next;
+            }
+
+            _waiters = waiting;
+            room = _room;
+            _room = null;
+        }
+
+        while (ready is not null)
+        {
+            // The waiter may be back in the pool as soon as it is completed.
+            DurabilityWaiter? next = ready.Next;
+            ready.Complete();
+            ready = next;
+        }
+
+        room?.TrySetResult();
+        _setup.Advanced(flushed);
+    }
+
+    /// <summary>Header and payload as one entry. Serialising cannot throw: both are fixed in memory and of the announced length.</summary>
+    private unsafe struct Entry : ILogEnqueueEntry
+    {
+        public fixed byte Header[RecordHeader.Size];
+        public byte* Payload;
+        public int PayloadLength;
+
+        public readonly int SerializedLength => RecordHeader.Size + PayloadLength;
+
+        public readonly void SerializeTo(Span<byte> dest)
+        {
+            fixed (byte* header = Header)
+            {
+                new ReadOnlySpan<byte>(header, RecordHeader.Size).CopyTo(dest);
+            }
+
+            new ReadOnlySpan<byte>(Payload, PayloadLength).CopyTo(dest[RecordHeader.Size..]);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+using System.Numerics;
+using HighPerfMta.Queue.Storage;
+using Microsoft.Extensions.Logging;
+
+namespace HighPerfMta.Queue.Log;
+
+/// <summary>
+/// The files of a log, locked, checked and scanned: what must be right before anything may be appended.
+/// </summary>
+internal sealed class LogFiles : IDisposable
+{
+    private const string LogFolder = "log";
+    private const string NewFolder = "log.new";
+    private readonly IDisposable _lock;
+
+    private LogFiles(IDisposable directoryLock, Superblock superblock, SegmentStore store, CommitSlots slots)
+    {
+        _lock = directoryLock;
+        Superblock = superblock;
+        Store = store;
+        Slots = slots;
+    }
+
+    public Superblock Superblock { get; }
+
+    public SegmentStore Store { get; }
+
+    public CommitSlots Slots { get; }
+
+    /// <summary>First address that is still kept.</summary>
+    public long Begin { get; private set; }
+
+    /// <summary>Address below which every record is known to have been durable.</summary>
+    public long Durable { get; private set; }
+
+    /// <summary>First address the next run may use: no octet of an earlier run is at or after it.</summary>
+    public long NextStart { get; private set; }
+
+    public ScanResult Scan { get; private set; } = new();
+
+    public static LogFiles Open(QueueOptions options, IDisk disk, ILogger logger)
+    {
+        string root = options.DataDirectory;
+        IDisposable? directoryLock = null;
+        try
+        {
+            disk.CreateDirectory(root);
+            directoryLock = disk.TryLock(Path.Combine(root, "lock")) ?? throw new LogOpenException(
+                $"The data directory {root} is in use by another process", "Stop that process, or give this one another data directory.");
+            string folder = Path.Combine(root, LogFolder);
+            if (!disk.DirectoryExists(folder))
+            {
+                Create(options, disk, root, folder);
+            }
+
+            LogFiles files = Load(directoryLock, disk, folder);
+            files.Examine(logger);
+            return files;
+        }
+        catch (DiskException e)
+        {
+            directoryLock?.Dispose();
+            throw new LogOpenException($"The log in {root} cannot be opened: {e.Message}", "Check the disk, its free space and the directory's permissions.", e);
+        }
+        catch
+        {
+            directoryLock?.Dispose();
+            throw;
+        }
+    }
+
+    public void Dispose()
+    {
+        Slots.Dispose();
+        Store.Dispose();
+        _lock.Dispose();
+    }
+
+    // Everything is made under another name and renamed as a whole, so that a log folder without its superblock or first segment never exists.
+    private static void Create(QueueOptions options, IDisk disk, string root, string folder)
+    {
+        ValidateSizes(options);
+        string building = Path.Combine(root, NewFolder);
+        disk.DeleteDirectory(building);
+        disk.CreateDirectory(building);
+        var superblock = Superblock.Create(options.SegmentSize, options.PageSize);
+        superblock.Write(disk, Path.Combine(building, Superblock.FileName));
+        CommitSlots.Create(
+            disk, Path.Combine(building, CommitSlots.FileName), superblock.Salt, new CommitPoint(LogScanner.FirstAddress, LogScanner.FirstAddress));
+        using (var store = new SegmentStore(disk, building, options.SegmentSize))
+        using (var stock = new SegmentStock(
+            disk, store, options.ReadySegments, lowWater: 0, static () => { }, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance))
+        {
+            stock.Provide(0);
+        }
+
+        disk.SyncDirectory(building);
+        disk.Rename(building, folder);
+        disk.SyncDirectory(root);
+    }
+
+    private static void ValidateSizes(QueueOptions options)
+    {
+        bool valid = BitOperations.IsPow2(options.PageSize) && BitOperations.IsPow2(options.SegmentSize)
+            && options.PageSize >= 4096 && options.PageSize <= options.SegmentSize;
+        if (!valid)
+        {
+            throw new LogOpenException(
+                $"A log page of {options.PageSize} bytes in segments of {options.SegmentSize} bytes is not possible",
+                "Both are powers of two, a page is at least 4096 bytes and at most a segment.");
+        }
+    }
+
+    private static LogFiles Load(IDisposable directoryLock, IDisk disk, string folder)
+    {
+        string path = Path.Combine(folder, Superblock.FileName);
+        if (!disk.FileExists(path))
+        {
+            throw new LogOpenException(
+                $"{folder} has no superblock", "Restore it from a backup; or, if there never was a log in it, move the directory away.");
+        }
+
+        Superblock superblock = Superblock.Read(disk, path, out string problem) ?? throw new LogOpenException(
+            $"{path} cannot be used: {problem}", "Use the program version that wrote it, or restore it from a backup.");
+        var store = new SegmentStore(disk, folder, superblock.SegmentSize);
+        store.Load();
+        if (store.First < 0)
+        {
+            throw new LogOpenException(
+                $"{folder} has a superblock but no segment: the mail in it is gone from here",
+                "Restore the segment files, or move the directory away to begin an empty log.");
+        }
+
+        string slotsPath = Path.Combine(folder, CommitSlots.FileName);
+        if (!disk.FileExists(slotsPath))
+        {
+            CommitSlots.Create(disk, slotsPath, superblock.Salt, new CommitPoint(LogScanner.FirstAddress, LogScanner.FirstAddress));
+            disk.SyncDirectory(folder);
+        }
+
+        return new LogFiles(directoryLock, superblock, store, CommitSlots.Open(disk, slotsPath, superblock.Salt));
+    }
+
+    private void Examine(ILogger logger)
+    {
+        long lowest = Math.Max(LogScanner.FirstAddress, (long)Store.First << Store.Bits);
+        CommitPoint point = Slots.Latest ?? new CommitPoint(lowest, lowest);
+        // Without metadata the first segment there is says where the log begins.
+        Begin = point.Begin == LogScanner.FirstAddress && Slots.Latest is null ? lowest : point.Begin;
+        Store.DeleteBelow((int)(Begin >> Store.Bits));
+        long end = Math.Max(((long)Store.Last + 1) << Store.Bits, RoundUp(point.Durable));
+        Scan = new LogScanner(Store, Superblock.PageSize, Superblock.Salt).Scan(Begin, end, null, CancellationToken.None);
+        if (Slots.Latest is null)
+        {
+            Scan.Damage.Insert(0, new Finding(
+                new DamagedRange(Begin, Begin, "both commit slots were unreadable; the log begins at its first segment"), MayBeTorn: false));
+        }
+
+        Durable = Math.Max(Scan.DurableMark, point.Durable);
+        long trimmed = TrimTail();
+        ReportMissingTail();
+        foreach (Finding finding in Scan.Damage)
+        {
+            logger.LogError("Damage in the log from {From} to {To}: {Reason}; nothing was deleted", finding.From, finding.To, finding.Range.Reason);
+        }
+
+        if (trimmed > 0)
+        {
+            logger.LogInformation("{Bytes} bytes of unfinished, unacknowledged writes were trimmed from the log's tail at {Tail}", trimmed, Scan.Tail);
+        }
+
+        NextStart = FirstFreeAddress();
+    }
+
+    /// <summary>
+    /// Removes what a crash left of writes that were never acknowledged: damage after the last intact record and above everything known to
+    /// have been durable. It is overwritten with zeros, so that it is never found again.
+    /// </summary>
+    private long TrimTail()
+    {
+        List<Finding> damage = Scan.Damage;
+        long from = long.MaxValue;
+        for (int i = damage.Count - 1; i >= 0 && damage[i].MayBeTorn && damage[i].From >= Math.Max(Scan.Tail, Durable); i--)
+        {
+            from = damage[i].From;
+            damage.RemoveAt(i);
+        }
+
+        if (from >= Scan.DataEnd)
+        {
+            return 0;
+        }
+
+        Store.Erase(from, Scan.DataEnd);
+        long trimmed = Scan.DataEnd - from;
+        Scan.DataEnd = from;
+        return trimmed;
+    }
+
+    private void ReportMissingTail()
+    {
+        bool endsItsPage = Durable == RoundUp(Scan.Tail);
+        if (Durable > Scan.Tail && !endsItsPage && !Scan.Damage.Exists(d => d.To >= Durable))
+        {
+            Scan.Damage.Add(new Finding(new DamagedRange(Scan.Tail, Durable, "durable records at the end of the log are missing"), MayBeTorn: false));
+        }
+    }
+
+    // A page that was in use is never written again, so nothing of an earlier run, intact or damaged, can be overwritten.
+    private long FirstFreeAddress()
+    {
+        long used = Math.Max(Math.Max(Scan.Tail, Scan.DataEnd), Durable);
+        foreach (Finding finding in Scan.Damage)
+        {
+            used = Math.Max(used, finding.To);
+        }
+
+        if (used <= LogScanner.FirstAddress)
+        {
+            return LogScanner.FirstAddress;
+        }
+
+        long start = RoundUp(used);
+        long length = Store.LengthOf((int)(start >> Store.Bits));
+        bool whole = length == Store.SegmentSize || length < 0;
+        return whole ? start : ((start >> Store.Bits) + 1) << Store.Bits;
+    }
+
+    private long RoundUp(long address) => (address + Superblock.PageSize - 1) & -(long)Superblock.PageSize;
+}

@@ -1,0 +1,204 @@
+using System.Buffers.Binary;
+using HighPerfMta.Queue.Storage;
+
+namespace HighPerfMta.Queue.Log;
+
+/// <summary>What a scan of the raw segments found.</summary>
+internal sealed class ScanResult
+{
+    /// <summary>End of the last record that verified.</summary>
+    public long Tail { get; set; }
+
+    /// <summary>End of the last octet that is not zero.</summary>
+    public long DataEnd { get; set; }
+
+    /// <summary>Highest durable mark of the records that verified.</summary>
+    public long DurableMark { get; set; }
+
+    public long Records { get; set; }
+
+    public List<Finding> Damage { get; } = [];
+}
+
+/// <summary>A damaged range; <paramref name="MayBeTorn"/>: the file is there and whole, so it can be what a power failure left of a write.</summary>
+internal readonly record struct Finding(DamagedRange Range, bool MayBeTorn)
+{
+    public long From => Range.FromAddress;
+
+    public long To => Range.ToAddress;
+}
+
+/// <summary>
+/// Reads the segments page by page and verifies every record itself. FASTER's iterator is not used: it does not check pages in memory, goes on
+/// inside a damaged record's payload, and takes a zero length for the end of the page whatever follows. After damage this scan goes on only where
+/// an intact header says the next record is, or at the next page start: a payload's octets are never looked at as a record.
+/// </summary>
+internal sealed class LogScanner(SegmentStore store, int pageSize, ulong salt)
+{
+    /// <summary>Address of the first record of all; FASTER keeps the first 64 bytes.</summary>
+    public const long FirstAddress = 64;
+
+    private readonly uint _seed = Crc32C.Seed(salt);
+    private readonly byte[] _page = new byte[pageSize];
+    private ScanResult _result = new();
+    private long _holeFrom;
+
+    /// <summary>Scans from the page of <paramref name="begin"/> to <paramref name="end"/>; visits records from <paramref name="begin"/> on.</summary>
+    public ScanResult Scan(long begin, long end, RecordVisitor? visitor, CancellationToken cancellation)
+    {
+        _result = new ScanResult { Tail = begin, DataEnd = begin, DurableMark = begin };
+        _holeFrom = -1;
+        for (long page = begin & -pageSize; page < end; page += pageSize)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            if (!TryReadPage(page, out int length, out string reason))
+            {
+                AddDamage(page, page + pageSize, reason);
+                continue;
+            }
+
+            ScanPage(page, length, begin, visitor);
+            if (length < pageSize)
+            {
+                AddDamage(page + length, page + pageSize, "the segment file is too short");
+            }
+        }
+
+        return _result;
+    }
+
+    private void ScanPage(long page, int length, long begin, RecordVisitor? visitor)
+    {
+        ReadOnlySpan<byte> bytes = _page.AsSpan(0, length);
+        int last = bytes.LastIndexOfAnyExcept((byte)0);
+        if (last < 0)
+        {
+            if (_holeFrom < 0)
+            {
+                _holeFrom = page;
+            }
+
+            return;
+        }
+
+        _result.DataEnd = page + last + 1;
+        int offset = page == 0 ? (int)FirstAddress : 0;
+        while (offset + RecordHeader.Overhead <= length)
+        {
+            int next = ScanRecord(page, offset, bytes, last, begin, visitor);
+            if (next < 0)
+            {
+                return;
+            }
+
+            offset = next;
+        }
+    }
+
+    /// <summary>Verifies one record; returns where the next one is, or -1 if the rest of the page has none.</summary>
+    private int ScanRecord(long page, int offset, ReadOnlySpan<byte> bytes, int last, long begin, RecordVisitor? visitor)
+    {
+        if (last < offset)
+        {
+            return -1;
+        }
+
+        // FASTER's own length in front of our header says nothing that our header does not say and vouch for.
+        ReadOnlySpan<byte> entry = bytes[(offset + RecordHeader.EntryHeaderSize)..];
+        if (!RecordHeader.TryRead(entry, _seed, out RecordHeader header))
+        {
+            AddDamage(page + offset, page + pageSize, "no intact record header", mayBeTorn: true);
+            return -1;
+        }
+
+        int next = offset + RecordHeader.Footprint(header.PayloadLength);
+        if (next > bytes.Length)
+        {
+            AddDamage(page + offset, page + pageSize, "the record is cut short", mayBeTorn: true);
+            return -1;
+        }
+
+        // The header's own sum vouches for the length, so the next record's place is known even if this payload is not what was written.
+        ReadOnlySpan<byte> payload = entry.Slice(RecordHeader.Size, header.PayloadLength);
+        if (Crc32C.Compute(_seed, payload) != header.PayloadSum)
+        {
+            AddDamage(page + offset, page + next, "the record's checksum does not match", mayBeTorn: true);
+            return next;
+        }
+
+        Accept(new RecordRef(page + offset, header.PayloadLength), header, payload, begin, visitor);
+        _result.Tail = page + next;
+        return next;
+    }
+
+    private void Accept(RecordRef reference, in RecordHeader header, ReadOnlySpan<byte> payload, long begin, RecordVisitor? visitor)
+    {
+        if (_holeFrom >= 0)
+        {
+            CloseHole(reference.Address, header, payload);
+        }
+
+        _result.DurableMark = Math.Max(_result.DurableMark, header.DurableMark);
+        if (header.Type != RecordHeader.Resumed && reference.Address >= begin)
+        {
+            _result.Records++;
+            visitor?.Invoke(new ScannedRecord(reference, header.Type, header.MessageId, payload));
+        }
+    }
+
+    // Whole pages of zeros before a record: either a run ended there, which this record then says, or what was there is lost.
+    private void CloseHole(long address, in RecordHeader header, ReadOnlySpan<byte> payload)
+    {
+        bool explained = header.Type == RecordHeader.Resumed
+            && payload.Length == sizeof(long)
+            && BinaryPrimitives.ReadInt64LittleEndian(payload) <= _holeFrom;
+        if (!explained)
+        {
+            AddDamage(_holeFrom, address & -pageSize, "pages that were written read as zeros");
+        }
+
+        _holeFrom = -1;
+    }
+
+    private bool TryReadPage(long page, out int length, out string reason)
+    {
+        length = 0;
+        reason = "the segment file is missing";
+        if (!store.Contains((int)(page >> store.Bits)))
+        {
+            return false;
+        }
+
+        try
+        {
+            length = store.Read(page, _page);
+            reason = "";
+            return true;
+        }
+        catch (DiskException e)
+        {
+            reason = e.Message;
+            return false;
+        }
+    }
+
+    private void AddDamage(long from, long to, string reason, bool mayBeTorn = false)
+    {
+        List<Finding> damage = _result.Damage;
+        if (damage.Count > 0 && damage[^1].To == from && damage[^1].Range.Reason == reason)
+        {
+            damage[^1] = damage[^1] with { Range = damage[^1].Range with { ToAddress = to } };
+        }
+        else if (from < to)
+        {
+            damage.Add(new Finding(new DamagedRange(from, to, reason), mayBeTorn));
+        }
+    }
+
+    public static byte[] ResumedPayload(long previousTail)
+    {
+        byte[] payload = new byte[sizeof(long)];
+        BinaryPrimitives.WriteInt64LittleEndian(payload, previousTail);
+        return payload;
+    }
+}

@@ -1,0 +1,268 @@
+using System.Globalization;
+using Microsoft.Extensions.Logging;
+
+namespace HighPerfMta.Queue.Storage;
+
+/// <summary>
+/// Makes zero-filled, synced segment files ahead of need, on its own thread, and hands them out by renaming. Old segments are never used again:
+/// stale bytes after a tail could be taken for records. Real zeros, not fallocate: then a commit changes no file-system metadata and costs one flush.
+/// </summary>
+internal sealed class SegmentStock : IDisposable
+{
+    private const string SparePrefix = "spare.";
+    private const string FillingPrefix = "filling.";
+    private const int FillBlock = 1 << 20;
+
+    private readonly IDisk _disk;
+    private readonly SegmentStore _store;
+    private readonly int _target;
+    private readonly long _lowWater;
+    private readonly ILogger _logger;
+    private readonly Action _changed;
+    private readonly object _gate = new();
+    private readonly Queue<string> _spares = new();
+    private readonly Thread _thread;
+    private bool _work = true;
+    private bool _stopping;
+    private bool _lowSpace;
+    private long _counter;
+    private long _capacityEnd;
+
+    /// <param name="disk">The disk.</param>
+    /// <param name="store">The segments the spares become.</param>
+    /// <param name="target">Spares to keep ready while there is room; at least 2: the last one is the reserve of the records that end messages.</param>
+    /// <param name="lowWater">Free bytes to leave on the disk.</param>
+    /// <param name="changed">Called on any thread when the capacity or <see cref="LowSpace"/> changed; must not block.</param>
+    /// <param name="logger">Where failures to make a segment are told.</param>
+    public SegmentStock(IDisk disk, SegmentStore store, int target, long lowWater, Action changed, ILogger logger)
+    {
+        _disk = disk;
+        _store = store;
+        _target = Math.Max(2, target);
+        _lowWater = lowWater;
+        _changed = changed;
+        _logger = logger;
+        _thread = new Thread(Run) { IsBackground = true, Name = "hpmta-log-stock" };
+    }
+
+    /// <summary>Free disk is below the low water mark, or no segment could be made: refuse new mail.</summary>
+    public bool LowSpace => Volatile.Read(ref _lowSpace);
+
+    /// <summary>First address for which there is neither a segment nor a spare.</summary>
+    public long CapacityEnd => Volatile.Read(ref _capacityEnd);
+
+    /// <summary>Takes over the spares of an earlier run and makes the first one if there is none; then goes on in the background.</summary>
+    public void Start()
+    {
+        foreach (string name in _disk.List(_store.Directory))
+        {
+            string path = Path.Combine(_store.Directory, name);
+            if (name.StartsWith(FillingPrefix, StringComparison.Ordinal))
+            {
+                TryDelete(path);
+            }
+            else if (name.StartsWith(SparePrefix, StringComparison.Ordinal))
+            {
+                _spares.Enqueue(path);
+                _ = long.TryParse(name.AsSpan(SparePrefix.Length), NumberStyles.None, CultureInfo.InvariantCulture, out long number);
+                _counter = Math.Max(_counter, number);
+            }
+        }
+
+        Refresh();
+        while (WantsSpare(1) && TryMake())
+        {
+        }
+
+        _thread.Start();
+    }
+
+    /// <summary>Looks at the free space again and fills what is missing.</summary>
+    public void Poke()
+    {
+        lock (_gate)
+        {
+            _work = true;
+            Monitor.Pulse(_gate);
+        }
+    }
+
+    /// <summary>Puts a zeroed segment in place under its name. Without a spare it is made now, by the caller.</summary>
+    /// <exception cref="DiskException">There is no room for it.</exception>
+    public void Provide(int segment)
+    {
+        string? spare;
+        lock (_gate)
+        {
+            _ = _spares.TryDequeue(out spare);
+        }
+
+        spare ??= Fill();
+        _disk.Rename(spare, _store.PathOf(segment));
+        _disk.SyncDirectory(_store.Directory);
+        _store.Add(segment);
+        Refresh();
+        Poke();
+    }
+
+    /// <summary>Asks the thread to end and waits for it at most so long.</summary>
+    public bool Stop(TimeSpan limit)
+    {
+        lock (_gate)
+        {
+            _stopping = true;
+            Monitor.Pulse(_gate);
+        }
+
+        if (_thread.ThreadState.HasFlag(ThreadState.Unstarted))
+        {
+            return true;
+        }
+
+        return _thread.Join(limit);
+    }
+
+    public void Dispose() => _ = Stop(TimeSpan.FromSeconds(1));
+
+    private void Run()
+    {
+        while (true)
+        {
+            lock (_gate)
+            {
+                while (!_work && !_stopping)
+                {
+                    Monitor.Wait(_gate);
+                }
+
+                if (_stopping)
+                {
+                    return;
+                }
+
+                _work = false;
+            }
+
+            FillUp();
+        }
+    }
+
+    private void FillUp()
+    {
+        Refresh();
+        bool stop = false;
+        while (!stop)
+        {
+            bool roomy = HasRoom(out bool low);
+            // Below the low water mark one spare is still made: the records that end messages need it.
+            stop = !WantsSpare(roomy ? _target : 1) || !TryMake() || Volatile.Read(ref _stopping);
+            SetLowSpace(low || ReadySpares() < (roomy ? 1 : 2));
+        }
+    }
+
+    private bool WantsSpare(int target) => ReadySpares() < target;
+
+    private int ReadySpares()
+    {
+        lock (_gate)
+        {
+            return _spares.Count;
+        }
+    }
+
+    private bool HasRoom(out bool low)
+    {
+        try
+        {
+            long free = _disk.FreeSpace(_store.Directory);
+            low = free < _lowWater;
+            return free - _store.SegmentSize >= _lowWater;
+        }
+        catch (DiskException)
+        {
+            low = true;
+            return false;
+        }
+    }
+
+    private bool TryMake()
+    {
+        try
+        {
+            string spare = Fill();
+            lock (_gate)
+            {
+                _spares.Enqueue(spare);
+            }
+
+            Refresh();
+            return true;
+        }
+        catch (DiskException e)
+        {
+            _logger.LogWarning("No new log segment could be made: {Cause}", e.Message);
+            SetLowSpace(true);
+            return false;
+        }
+    }
+
+    private string Fill()
+    {
+        string number = Interlocked.Increment(ref _counter).ToString("D10", CultureInfo.InvariantCulture);
+        string filling = Path.Combine(_store.Directory, FillingPrefix + number);
+        string spare = Path.Combine(_store.Directory, SparePrefix + number);
+        try
+        {
+            using (IDiskFile file = _disk.Open(filling, DiskFileMode.CreateNew))
+            {
+                byte[] zeros = new byte[(int)Math.Min(FillBlock, _store.SegmentSize)];
+                for (long offset = 0; offset < _store.SegmentSize; offset += zeros.Length)
+                {
+                    file.Write(offset, zeros);
+                    // Flushed piece by piece: one flush of a whole segment would hold up the commits that run beside it.
+                    file.Flush();
+                }
+            }
+
+            _disk.Rename(filling, spare);
+            _disk.SyncDirectory(_store.Directory);
+            return spare;
+        }
+        catch (DiskException)
+        {
+            TryDelete(filling);
+            throw;
+        }
+    }
+
+    private void TryDelete(string path)
+    {
+        try
+        {
+            _disk.Delete(path);
+        }
+        catch (DiskException e)
+        {
+            _logger.LogWarning("A partly filled log segment could not be deleted: {Cause}", e.Message);
+        }
+    }
+
+    private void SetLowSpace(bool value)
+    {
+        if (Volatile.Read(ref _lowSpace) != value)
+        {
+            Volatile.Write(ref _lowSpace, value);
+            _changed();
+        }
+    }
+
+    private void Refresh()
+    {
+        lock (_gate)
+        {
+            Volatile.Write(ref _capacityEnd, ((long)_store.Last + 1 + _spares.Count) << _store.Bits);
+        }
+
+        _changed();
+    }
+}

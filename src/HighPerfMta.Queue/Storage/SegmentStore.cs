@@ -1,0 +1,215 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using System.Numerics;
+
+namespace HighPerfMta.Queue.Storage;
+
+/// <summary>
+/// The segment files of one log. A segment is found by address (address / segment size); a missing one is an error, never created by a read.
+/// Open files are kept in a bounded cache.
+/// </summary>
+internal sealed class SegmentStore(IDisk disk, string directory, long segmentSize) : IDisposable
+{
+    private const string Prefix = "seg.";
+    private const int MaxOpenFiles = 256;
+
+    private readonly ConcurrentDictionary<int, IDiskFile> _open = new();
+    private readonly ConcurrentQueue<int> _openOrder = new();
+    private readonly SortedSet<int> _segments = [];
+    private readonly Lock _gate = new();
+
+    public long SegmentSize => segmentSize;
+
+    public int Bits { get; } = BitOperations.Log2((ulong)segmentSize);
+
+    public string Directory => directory;
+
+    /// <summary>Number of the last segment; -1 if there is none.</summary>
+    public int Last
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _segments.Count == 0 ? -1 : _segments.Max;
+            }
+        }
+    }
+
+    /// <summary>Number of the first segment; -1 if there is none.</summary>
+    public int First
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _segments.Count == 0 ? -1 : _segments.Min;
+            }
+        }
+    }
+
+    /// <summary>Reads the directory. Only before anything else.</summary>
+    public void Load()
+    {
+        foreach (string name in disk.List(directory))
+        {
+            if (name.StartsWith(Prefix, StringComparison.Ordinal)
+                && int.TryParse(name.AsSpan(Prefix.Length), NumberStyles.None, CultureInfo.InvariantCulture, out int segment))
+            {
+                _segments.Add(segment);
+            }
+        }
+    }
+
+    public bool Contains(int segment)
+    {
+        lock (_gate)
+        {
+            return _segments.Contains(segment);
+        }
+    }
+
+    public string PathOf(int segment) => Path.Combine(directory, string.Create(CultureInfo.InvariantCulture, $"{Prefix}{segment:D10}"));
+
+    /// <summary>Says that the segment's file is now in place under its name.</summary>
+    public void Add(int segment)
+    {
+        lock (_gate)
+        {
+            _segments.Add(segment);
+        }
+    }
+
+    /// <summary>Length of the segment's file, bytes; -1 if it is missing.</summary>
+    public long LengthOf(int segment)
+    {
+        try
+        {
+            return Contains(segment) ? Open(segment).Length : -1;
+        }
+        catch (DiskException e) when (e.Errno == DiskException.NotFound)
+        {
+            return -1;
+        }
+    }
+
+    /// <summary>Reads within one segment; returns the bytes read, fewer than asked only where the file ends.</summary>
+    public int Read(long address, Span<byte> buffer)
+    {
+        int segment = (int)(address >> Bits);
+        long offset = address & (segmentSize - 1);
+        try
+        {
+            return Open(segment).Read(offset, buffer);
+        }
+        catch (ObjectDisposedException)
+        {
+            // The cache closed the file between look-up and read.
+            return Open(segment).Read(offset, buffer);
+        }
+    }
+
+    public IDiskFile Open(int segment)
+    {
+        if (_open.TryGetValue(segment, out IDiskFile? file))
+        {
+            return file;
+        }
+
+        lock (_gate)
+        {
+            if (_open.TryGetValue(segment, out file))
+            {
+                return file;
+            }
+
+            file = disk.Open(PathOf(segment), DiskFileMode.OpenExisting);
+            _open[segment] = file;
+            _openOrder.Enqueue(segment);
+            while (_openOrder.Count > MaxOpenFiles && _openOrder.TryDequeue(out int oldest))
+            {
+                Close(oldest);
+            }
+
+            return file;
+        }
+    }
+
+    /// <summary>Overwrites a stretch with zeros and waits until that is on stable storage. Missing segments have nothing to erase.</summary>
+    public void Erase(long from, long to)
+    {
+        byte[] zeros = new byte[64 << 10];
+        while (from < to)
+        {
+            int segment = (int)(from >> Bits);
+            long end = Math.Min(to, ((long)segment + 1) << Bits);
+            if (Contains(segment))
+            {
+                IDiskFile file = Open(segment);
+                long fileEnd = Math.Min(end, ((long)segment << Bits) + file.Length);
+                for (; from < fileEnd; from += zeros.Length)
+                {
+                    file.Write(from & (segmentSize - 1), zeros.AsSpan(0, (int)Math.Min(zeros.Length, fileEnd - from)));
+                }
+
+                file.Flush();
+            }
+
+            from = end;
+        }
+    }
+
+    /// <summary>Makes a segment that stays empty: full size, reads as zeros, takes no room. Nothing is ever written to it.</summary>
+    public void CreateHole(int segment)
+    {
+        using (IDiskFile file = disk.Open(PathOf(segment), DiskFileMode.CreateNew))
+        {
+            file.SetLength(segmentSize);
+            file.Flush();
+        }
+
+        disk.SyncDirectory(directory);
+        Add(segment);
+    }
+
+    /// <summary>Deletes every segment below the given one.</summary>
+    public int DeleteBelow(int segment)
+    {
+        int deleted = 0;
+        while (true)
+        {
+            int first = First;
+            if (first < 0 || first >= segment)
+            {
+                return deleted;
+            }
+
+            disk.Delete(PathOf(first));
+            lock (_gate)
+            {
+                _segments.Remove(first);
+                Close(first);
+            }
+
+            deleted++;
+        }
+    }
+
+    public void Dispose()
+    {
+        foreach (IDiskFile file in _open.Values)
+        {
+            file.Dispose();
+        }
+
+        _open.Clear();
+    }
+
+    private void Close(int segment)
+    {
+        if (_open.TryRemove(segment, out IDiskFile? file))
+        {
+            file.Dispose();
+        }
+    }
+}

@@ -1,0 +1,72 @@
+using System.Buffers.Binary;
+using System.Numerics;
+using System.Security.Cryptography;
+
+namespace HighPerfMta.Queue.Storage;
+
+/// <summary>
+/// What never changes in a log: its format, its salt and its sizes. The sizes here win over the configured ones. Little-endian:
+/// magic (8), version (4), page size (4), segment size (8), salt (8), CRC32C of all that (4).
+/// </summary>
+internal sealed record Superblock(long SegmentSize, int PageSize, ulong Salt)
+{
+    public const string FileName = "superblock";
+    public const int CurrentVersion = 1;
+
+    private const int Length = 36;
+    private const ulong Magic = 0x474F4C41544D5048; // "HPMTALOG"
+
+    public static Superblock Create(long segmentSize, int pageSize)
+    {
+        Span<byte> salt = stackalloc byte[sizeof(ulong)];
+        RandomNumberGenerator.Fill(salt);
+        return new Superblock(segmentSize, pageSize, BinaryPrimitives.ReadUInt64LittleEndian(salt));
+    }
+
+    public void Write(IDisk disk, string path)
+    {
+        byte[] block = new byte[4096];
+        BinaryPrimitives.WriteUInt64LittleEndian(block, Magic);
+        BinaryPrimitives.WriteInt32LittleEndian(block.AsSpan(8), CurrentVersion);
+        BinaryPrimitives.WriteInt32LittleEndian(block.AsSpan(12), PageSize);
+        BinaryPrimitives.WriteInt64LittleEndian(block.AsSpan(16), SegmentSize);
+        BinaryPrimitives.WriteUInt64LittleEndian(block.AsSpan(24), Salt);
+        BinaryPrimitives.WriteUInt32LittleEndian(block.AsSpan(32), Crc32C.Compute(Crc32C.Initial, block.AsSpan(0, 32)));
+        using IDiskFile file = disk.Open(path, DiskFileMode.CreateNew);
+        file.Write(0, block);
+        file.Flush();
+    }
+
+    /// <summary>Reads the superblock; null with the reason if it is not one that this program understands.</summary>
+    public static Superblock? Read(IDisk disk, string path, out string problem)
+    {
+        Span<byte> block = stackalloc byte[Length];
+        using (IDiskFile file = disk.Open(path, DiskFileMode.OpenExisting))
+        {
+            if (file.Read(0, block) < Length || BinaryPrimitives.ReadUInt64LittleEndian(block) != Magic)
+            {
+                problem = "it is not the superblock of a HighPerfMta log";
+                return null;
+            }
+        }
+
+        int version = BinaryPrimitives.ReadInt32LittleEndian(block[8..]);
+        if (version != CurrentVersion)
+        {
+            problem = $"the log has format {version}, this program reads format {CurrentVersion}";
+            return null;
+        }
+
+        int pageSize = BinaryPrimitives.ReadInt32LittleEndian(block[12..]);
+        long segmentSize = BinaryPrimitives.ReadInt64LittleEndian(block[16..]);
+        bool intact = BinaryPrimitives.ReadUInt32LittleEndian(block[32..]) == Crc32C.Compute(Crc32C.Initial, block[..32]);
+        if (!intact || !BitOperations.IsPow2(pageSize) || !BitOperations.IsPow2(segmentSize) || pageSize > segmentSize)
+        {
+            problem = "the superblock is damaged (checksum)";
+            return null;
+        }
+
+        problem = "";
+        return new Superblock(segmentSize, pageSize, BinaryPrimitives.ReadUInt64LittleEndian(block[24..]));
+    }
+}
