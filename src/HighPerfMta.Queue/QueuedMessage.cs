@@ -46,7 +46,10 @@ public sealed class QueuedMessage
         Envelope = envelope;
         Body = body;
         _recipients = recipients;
-        _open = recipients.Count(static r => !r.IsFinal);
+        foreach (RecipientState state in recipients)
+        {
+            _open += state.IsFinal ? 0 : 1;
+        }
     }
 
     public Envelope Envelope { get; }
@@ -65,6 +68,18 @@ public sealed class QueuedMessage
     public int OpenRecipients => Volatile.Read(ref _open);
 
     internal StoredBody Body { get; }
+
+    /// <summary>The octets while they are kept in memory for the first delivery; null afterwards.</summary>
+    internal HotBody? Hot { get; set; }
+
+    /// <summary>What keeps the message's records from being truncated; see <see cref="LiveSegments"/>.</summary>
+    internal long LivePin { get; init; }
+
+    /// <summary>Number of the last update; read and changed under <see cref="Sync"/>.</summary>
+    internal uint LastUpdate { get; set; }
+
+    /// <summary>Held while the states of the recipients change together with the record that says so.</summary>
+    internal object Sync => _recipients;
 
     /// <summary>Replaces one recipient's state; the queue alone calls it, under its per-message ordering.</summary>
     internal void SetRecipient(int index, RecipientState state)

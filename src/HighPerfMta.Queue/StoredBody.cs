@@ -13,6 +13,9 @@ internal sealed class StoredBody
     /// <summary>Chunk records in order; empty when the body is inline in the Accepted record.</summary>
     public RecordRef[] Chunks { get; init; } = [];
 
+    /// <summary>The id in the headers of the chunk records: a message gets its own id only when it is whole.</summary>
+    public ulong ChunkOwner { get; init; }
+
     /// <summary>Offset of the prepended headers in the Accepted payload; they are followed at once by the inline body.</summary>
     public required int InlineOffset { get; init; }
 

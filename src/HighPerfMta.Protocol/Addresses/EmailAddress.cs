@@ -13,6 +13,11 @@ public sealed class EmailAddress : IEquatable<EmailAddress>
         Domain = domain;
     }
 
+    /// <summary>An address from parts that were parsed before and have been stored since.</summary>
+    /// <exception cref="FormatException">A part holds a control character: the parts are not those of an address.</exception>
+    public static EmailAddress Restore(string localPart, string domain) =>
+        HasControl(localPart) || HasControl(domain) ? throw new FormatException("An address holds a control character") : new EmailAddress(localPart, domain);
+
     /// <summary>The local part in wire form, quotes included where it needs them.</summary>
     public string LocalPart { get; }
 
@@ -34,4 +39,6 @@ public sealed class EmailAddress : IEquatable<EmailAddress>
     public override bool Equals(object? obj) => Equals(obj as EmailAddress);
 
     public override int GetHashCode() => HashCode.Combine(LocalPart, Domain);
+
+    private static bool HasControl(string text) => text.AsSpan().ContainsAnyInRange('\0', '\x1F') || text.Contains('\x7F');
 }

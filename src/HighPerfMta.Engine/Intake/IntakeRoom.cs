@@ -1,0 +1,69 @@
+using System.Runtime.CompilerServices;
+using HighPerfMta.Engine.Observability;
+using HighPerfMta.Protocol.Addresses;
+using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue;
+using HighPerfMta.Queue.Log;
+using Microsoft.Extensions.Logging;
+
+namespace HighPerfMta.Engine.Intake;
+
+/// <summary>The door into the queue: a failing or full log becomes a refusal, a message that became durable an event for each recipient.</summary>
+public sealed partial class IntakeRoom(IMailQueue queue, IEventLog events, TimeProvider time, ILogger logger) : IIntake
+{
+    public SmtpReply? Refusal => RefusalFor(queue.Condition);
+
+    public MessageId NextId() => queue.NextId();
+
+    public IncomingMessage Begin() => queue.Begin();
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    public async ValueTask<(SmtpReply? Refusal, QueuedMessage? Message)> CommitAsync(
+        IncomingMessage incoming, Envelope envelope, ReadOnlyMemory<byte> prependedHeaders)
+    {
+        QueuedMessage message;
+        try
+        {
+            message = await incoming.CommitAsync(envelope, prependedHeaders);
+        }
+        catch (LogUnavailableException e)
+        {
+            NotAccepted(logger, envelope.Id, e.Message);
+            return (RefusalFor(e.Condition) ?? Replies.LocalError, null);
+        }
+
+        WriteAccepted(message);
+        return (null, message);
+    }
+
+    private static SmtpReply? RefusalFor(LogCondition condition) => condition switch
+    {
+        LogCondition.Healthy => null,
+        LogCondition.LowSpace => Replies.InsufficientStorage,
+        _ => Replies.LocalError,
+    };
+
+    private void WriteAccepted(QueuedMessage message)
+    {
+        Envelope envelope = message.Envelope;
+        string sender = envelope.Sender?.ToString() ?? "";
+        string? source = envelope.ClientAddress?.ToString();
+        DateTimeOffset now = time.GetUtcNow();
+        foreach (EmailAddress recipient in envelope.Recipients)
+        {
+            events.Write(new MailEvent
+            {
+                Time = now,
+                Kind = MailEventKind.Accepted,
+                Id = envelope.Id,
+                Sender = sender,
+                Recipient = recipient.ToString(),
+                Source = source,
+                Size = message.Size,
+            });
+        }
+    }
+
+    [LoggerMessage(1, LogLevel.Warning, "Message {Id} was not accepted: {Reason}")]
+    private static partial void NotAccepted(ILogger logger, MessageId id, string reason);
+}
