@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Net.Sockets;
 using System.Text;
 
@@ -17,8 +18,8 @@ internal sealed class SinkSession : IDisposable
     private readonly Socket _socket;
     private readonly Random _random;
     private readonly ContentScanner _content;
-    private readonly byte[] _buffer = new byte[BufferSize];
-    private readonly byte[] _replies = new byte[RepliesSize];
+    private readonly byte[] _buffer = ArrayPool<byte>.Shared.Rent(BufferSize);
+    private readonly byte[] _replies = ArrayPool<byte>.Shared.Rent(RepliesSize);
     private readonly byte[] _ehlo;
     private int _start;
     private int _end;
@@ -50,10 +51,13 @@ internal sealed class SinkSession : IDisposable
     /// <summary>Ends the session from outside: its pending read or write fails.</summary>
     public void Close() => _socket.Dispose();
 
+    /// <summary>Only after <see cref="RunAsync"/> has ended.</summary>
     public void Dispose()
     {
         _socket.Dispose();
         _content.Dispose();
+        ArrayPool<byte>.Shared.Return(_buffer);
+        ArrayPool<byte>.Shared.Return(_replies);
     }
 
     public async Task RunAsync()

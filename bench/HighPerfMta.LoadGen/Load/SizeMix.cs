@@ -29,6 +29,9 @@ internal sealed class SizeMix
         }
     }
 
+    /// <summary>Octets of the largest message.</summary>
+    public long Largest => _bodies.Max(b => b[0].Size);
+
     /// <summary>The body that belongs to a sequence number, always the same one.</summary>
     public MessageBody For(long sequence) => _bodies[_deal[sequence % _deal.Length]][sequence % Variants];
 

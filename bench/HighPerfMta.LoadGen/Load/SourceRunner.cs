@@ -20,6 +20,7 @@ internal sealed class SourceRunner
     private string? _firstRefusal;
     private string? _firstFailure;
     private long _startedAt;
+    private Pacer? _pacer;
     private volatile bool _stopping;
 
     public SourceRunner(SourceOptions options) => Options = options;
@@ -43,13 +44,19 @@ internal sealed class SourceRunner
     public async Task<SourceReport> RunAsync(CancellationToken cancellation)
     {
         _startedAt = Stopwatch.GetTimestamp();
+        using var pacer = Options.Rate > 0 ? new Pacer() : null;
+        _pacer = pacer;
         using var end = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         if (Options.Duration is { } duration)
         {
             end.CancelAfter(duration);
         }
 
-        await using var stop = end.Token.Register(() => _stopping = true);
+        await using var stop = end.Token.Register(() =>
+        {
+            _stopping = true;
+            pacer?.End();
+        });
         await using var watchdog = new Timer(_ => CloseOverdue(), null, WatchdogPeriod, WatchdogPeriod);
         var sessions = new Task[Options.Connections];
         for (var i = 0; i < sessions.Length; i++)
@@ -82,6 +89,18 @@ internal sealed class SourceRunner
             ? _startedAt + (long)(sequence / Options.Rate * Stopwatch.Frequency)
             : Stopwatch.GetTimestamp();
         return true;
+    }
+
+    /// <summary>Ends when a message with a rate is due; the time its latency runs from, which the pacer's own delay is not part of.</summary>
+    public async ValueTask<long> WaitUntilDueAsync(long intendedAt)
+    {
+        if (_pacer is null || intendedAt <= Stopwatch.GetTimestamp())
+        {
+            return intendedAt;
+        }
+
+        await _pacer.WaitUntilAsync(intendedAt);
+        return Math.Min(Stopwatch.GetTimestamp(), intendedAt + Pacer.Grace);
     }
 
     public void Opened(SmtpWire wire)

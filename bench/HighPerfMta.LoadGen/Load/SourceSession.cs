@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Net.Sockets;
 using System.Text;
 using HighPerfMta.LoadGen.Smtp;
@@ -18,8 +17,9 @@ internal sealed class SourceSession
 
     private readonly SourceRunner _runner;
     private readonly SourceOptions _options;
-    private readonly byte[] _scratch = new byte[JoinLimit + 4096];
+    private readonly byte[] _replies = new byte[SmtpWire.BufferSize];
     private readonly byte[] _mark = new byte[MessageMark.Length];
+    private byte[] _scratch;
     private byte[] _commands = new byte[1024];
     private int _commandsLength;
     private bool _groupSent;
@@ -35,14 +35,17 @@ internal sealed class SourceSession
     {
         _runner = runner;
         _options = runner.Options;
+
+        // Stuffing makes a text longer by less than a sixteenth.
+        _scratch = new byte[Math.Min(JoinLimit, _options.Sizes.Largest + (_options.Sizes.Largest / 16)) + 1024];
     }
 
     public async Task RunAsync(CancellationToken cancellation)
     {
-        while (await TakeAsync(cancellation))
+        while (await TakeAsync())
         {
             using var socket = new Socket(_options.Target.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
-            using var wire = new SmtpWire(socket);
+            using var wire = new SmtpWire(socket, _replies);
             _groupSent = false;
             try
             {
@@ -51,7 +54,7 @@ internal sealed class SourceSession
                 await socket.ConnectAsync(_options.Target, cancellation);
                 if (await GreetAsync(wire))
                 {
-                    await SendMessagesAsync(wire, cancellation);
+                    await SendMessagesAsync(wire);
                     await QuitAsync(wire);
                 }
             }
@@ -67,7 +70,7 @@ internal sealed class SourceSession
     }
 
     /// <summary>Has a message to send, waiting for its intended time.</summary>
-    private async ValueTask<bool> TakeAsync(CancellationToken cancellation)
+    private async ValueTask<bool> TakeAsync()
     {
         if (_taken)
         {
@@ -80,38 +83,12 @@ internal sealed class SourceSession
         }
 
         _taken = true;
-        try
+        if (_options.Rate > 0)
         {
-            await WaitUntilDueAsync(cancellation);
-        }
-        catch (OperationCanceledException)
-        {
-            return false;
+            _intendedAt = await _runner.WaitUntilDueAsync(_intendedAt);
         }
 
-        return true;
-    }
-
-    private async ValueTask WaitUntilDueAsync(CancellationToken cancellation)
-    {
-        while (_options.Rate > 0)
-        {
-            var left = Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), _intendedAt);
-            if (left <= TimeSpan.Zero)
-            {
-                return;
-            }
-
-            // The system's timers are a millisecond coarse: the last stretch yields the thread instead of sleeping.
-            if (left > TimeSpan.FromMilliseconds(1))
-            {
-                await Task.Delay(left, cancellation);
-            }
-            else
-            {
-                await Task.Yield();
-            }
-        }
+        return !_runner.Stopping;
     }
 
     private async ValueTask<bool> GreetAsync(SmtpWire wire)
@@ -134,11 +111,11 @@ internal sealed class SourceSession
         return false;
     }
 
-    private async ValueTask SendMessagesAsync(SmtpWire wire, CancellationToken cancellation)
+    private async ValueTask SendMessagesAsync(SmtpWire wire)
     {
         for (var sent = 0; _options.MessagesPerConnection == 0 || sent < _options.MessagesPerConnection; sent++)
         {
-            if (!await TakeAsync(cancellation))
+            if (!await TakeAsync())
             {
                 return;
             }
@@ -262,6 +239,11 @@ internal sealed class SourceSession
             _taken = true;
             _groupSent = true;
             FormatGroup(_sequence);
+            if (length + _commandsLength > _scratch.Length)
+            {
+                Array.Resize(ref _scratch, length + _commandsLength);
+            }
+
             _commands.AsSpan(0, _commandsLength).CopyTo(_scratch.AsSpan(length));
             length += _commandsLength;
         }

@@ -10,15 +10,22 @@ namespace HighPerfMta.LoadGen.Smtp;
 /// </summary>
 internal sealed class SmtpWire : IDisposable
 {
-    private const int BufferSize = 8192;
+    /// <summary>Octets of the buffer for replies.</summary>
+    public const int BufferSize = 8192;
 
     private readonly Socket _socket;
-    private readonly byte[] _buffer = new byte[BufferSize];
+    private readonly byte[] _buffer;
     private int _start;
     private int _end;
     private long _deadline = long.MaxValue;
 
-    public SmtpWire(Socket socket) => _socket = socket;
+    /// <param name="socket">Closed with the wire.</param>
+    /// <param name="buffer">For replies; the caller's again when its last call here has ended.</param>
+    public SmtpWire(Socket socket, byte[]? buffer = null)
+    {
+        _socket = socket;
+        _buffer = buffer ?? new byte[BufferSize];
+    }
 
     /// <summary><see cref="Environment.TickCount64"/> after which the watchdog closes the connection.</summary>
     public long Deadline { get => Volatile.Read(ref _deadline); set => Volatile.Write(ref _deadline, value); }

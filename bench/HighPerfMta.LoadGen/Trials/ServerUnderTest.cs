@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
+using HighPerfMta.LoadGen.Load;
 
 namespace HighPerfMta.LoadGen.Trials;
 
@@ -66,6 +67,7 @@ internal sealed class ServerUnderTest : IDisposable
             start.ArgumentList.Add(argument);
         }
 
+        start.Environment.Remove(InlineCompletions.Variable);
         _process?.Dispose();
         _process = Process.Start(start) ?? throw new InvalidOperationException("the server did not start");
     }

@@ -32,6 +32,18 @@ public class LoadTests
         Assert.Equal(203, report.EndToEndMs!.Count);
     }
 
+    [Fact]
+    public async Task A_group_of_commands_larger_than_the_message_still_travels_with_the_end_of_the_one_before()
+    {
+        await using var sink = Sink();
+        var options = Source(sink) with { Pipeline = 2, Connections = 2, Count = 20, Recipients = 400 };
+
+        var report = await new RelayRunner(options, sink).RunAsync(Limit, CancellationToken.None).WaitAsync(Limit);
+
+        Assert.Equal((20, 0, 0), (report.Delivered, report.Source.Failed, report.Lost));
+        Assert.Equal(20 * 400, report.Sink.Recipients);
+    }
+
     [Theory]
     [InlineData(0)]
     [InlineData(1)]
@@ -123,6 +135,18 @@ public class LoadTests
         var report = await new SourceRunner(Source(sink) with { Rate = 2000, Count = 100 }).RunAsync(CancellationToken.None).WaitAsync(Limit);
 
         Assert.Equal(100, report.Accepted);
+    }
+
+    [Fact]
+    public async Task A_paced_source_ends_with_its_time_though_messages_are_due_later()
+    {
+        await using var sink = Sink();
+        var options = Source(sink) with { Rate = 0.001, Count = 100, Duration = TimeSpan.FromMilliseconds(200) };
+
+        var report = await new SourceRunner(options).RunAsync(CancellationToken.None).WaitAsync(Limit);
+
+        Assert.Equal((report.Accepted, 0), (report.Attempted, report.Failed));
+        Assert.InRange(report.Accepted, 0, 1);
     }
 
     [Fact]
