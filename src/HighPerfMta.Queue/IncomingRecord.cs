@@ -22,7 +22,6 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
     private int _end = Headroom;
     private long _flushed;
     private ulong _chunkOwner;
-    private long _epoch;
     private long _pin = -1;
     private bool _disposed;
 
@@ -195,7 +194,6 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
         if (_chunks.Count == 0)
         {
             _chunkOwner = queue.NextId().Value;
-            _epoch = queue.Ledger.Epoch;
             Pin();
         }
 
@@ -212,18 +210,23 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
     }
 
     /// <summary>
-    /// A log that failed since the first chunk was appended has lost chunks, even if it is well again and took the Accepted record. That record must
-    /// not come back as a message without its body at the next start.
+    /// A log that failed since a chunk was appended has lost it, even if it is well again and took the Accepted record. That record must not come
+    /// back as a message without its body at the next start.
     /// </summary>
     private async ValueTask ThrowIfChunksAreLostAsync(Envelope envelope, RecordRef accepted)
     {
-        if (_chunks.Count == 0 || queue.Ledger.Epoch == _epoch)
+        try
         {
-            return;
+            foreach (RecordRef chunk in _chunks)
+            {
+                await log.WaitDurableAsync(chunk);
+            }
         }
-
-        await queue.RevokeAsync(envelope, accepted);
-        throw new LogUnavailableException("The log failed while the message was being received", LogCondition.Failing);
+        catch (LogUnavailableException)
+        {
+            await queue.RevokeAsync(envelope, accepted);
+            throw;
+        }
     }
 
     private void Pin()
