@@ -106,6 +106,13 @@ public sealed partial class FasterRecordLog
 
         _lastProven = engine;
         Volatile.Write(ref _failing, false);
+        if (engine.HasFailed)
+        {
+            // It failed in between, and its cry came before the line above.
+            Volatile.Write(ref _failing, true);
+            return false;
+        }
+
         return true;
     }
 
@@ -274,6 +281,8 @@ public sealed partial class FasterRecordLog
             }
 
             FillHole();
+            // A run costs memory: none is begun that has no segment to write to.
+            _stock.Ensure((int)(_nextStart >> _store.Bits));
         }
         catch (DiskException e)
         {
@@ -334,8 +343,8 @@ public sealed partial class FasterRecordLog
             return;
         }
 
-        // The new begin is on stable storage before the first file goes.
-        if (!TryWriteSlot(engine, target))
+        // The new begin is on stable storage before the first file goes, in both slots: with one of them damaged the other still knows it.
+        if (!TryWriteSlot(engine, target) || !TryWriteSlot(engine, target))
         {
             return;
         }
@@ -373,7 +382,6 @@ public sealed partial class FasterRecordLog
         if (clean)
         {
             _ = TryWriteSlot(engine, BeginAddress);
-            engine.Dispose();
         }
 
         _watchdog?.Dispose();

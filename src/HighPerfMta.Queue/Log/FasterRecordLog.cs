@@ -86,6 +86,7 @@ public sealed partial class FasterRecordLog : IRecordLog
         }
         catch (DiskException e)
         {
+            log._stock.Dispose();
             files.Dispose();
             throw new LogOpenException(
                 $"The log in {options.DataDirectory} cannot be opened: {e.Message}", "Check the disk, its free space and the directory's permissions.", e);
@@ -103,7 +104,7 @@ public sealed partial class FasterRecordLog : IRecordLog
         LogEngine engine = Engine;
         if (!IsFailing && HasRoom(engine, type, payload.Length) && engine.TryAppend(type, messageId, payload.Span, out long address))
         {
-            _appended = true;
+            MarkAppended();
             // A run that failed meanwhile has dropped the record.
             return engine.HasFailed
                 ? ValueTask.FromException<RecordRef>(Unavailable(engine))
@@ -160,7 +161,7 @@ public sealed partial class FasterRecordLog : IRecordLog
             bool fits = HasRoom(engine, type, payload.Length);
             if (fits && engine.TryAppend(type, messageId, payload.Span, out long address))
             {
-                _appended = true;
+                MarkAppended();
                 return engine.HasFailed ? throw Unavailable(engine) : new RecordRef(address, payload.Length);
             }
 
@@ -208,6 +209,15 @@ public sealed partial class FasterRecordLog : IRecordLog
     }
 
     private static bool MayUseReserve(RecordType type) => type is not (RecordType.BodyChunk or RecordType.Accepted);
+
+    // Written once: appenders on other processors keep their copy of the cache line.
+    private void MarkAppended()
+    {
+        if (!_appended)
+        {
+            _appended = true;
+        }
+    }
 
     private LogUnavailableException Unavailable(LogEngine engine) => IsClosed
         ? new LogUnavailableException("the log is closed", LogCondition.Closed)

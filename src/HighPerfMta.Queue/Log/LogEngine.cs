@@ -15,9 +15,12 @@ internal sealed record EngineSetup(SegmentStore Store, SegmentStock Stock, Commi
 
 /// <summary>
 /// One run of FasterLog over the segments and the one thread that commits, writes and flushes for it. A run that failed is never used again: it is
-/// left alone (nothing waits inside FASTER for it) and another is started at a later address.
+/// left to the garbage collector (all its memory is managed) and another is started at a later address. FASTER is never disposed: an append
+/// that is under way would write into pages that are gone.
 /// </summary>
-internal sealed class LogEngine : IDisposable
+#pragma warning disable CA1001 // See above: FasterLog holds managed memory only.
+internal sealed class LogEngine
+#pragma warning restore CA1001
 {
     private static readonly TimeSpan SoonDelay = TimeSpan.FromMilliseconds(3);
 
@@ -25,7 +28,6 @@ internal sealed class LogEngine : IDisposable
     private static readonly TimeSpan UnsyncedFlushInterval = TimeSpan.FromSeconds(1);
 
     private readonly EngineSetup _setup;
-    private readonly SegmentDevice _device;
     private readonly FasterLog _log;
     private readonly Thread _thread;
     private readonly uint _seed;
@@ -58,10 +60,9 @@ internal sealed class LogEngine : IDisposable
         _wanted = start;
         _writtenEnd = start;
         Start = start;
-        _device = new SegmentDevice(setup.Store.Directory, Enqueue);
         _log = new FasterLog(new FasterLogSettings
         {
-            LogDevice = _device,
+            LogDevice = new SegmentDevice(setup.Store.Directory, Enqueue),
             LogCommitManager = setup.Slots,
             PageSize = setup.PageSize,
             MemorySize = setup.Memory,
@@ -224,13 +225,6 @@ internal sealed class LogEngine : IDisposable
         }
     }
 
-    /// <summary>Only after the thread ended in good order: a run that failed is left to the garbage collector, FASTER may wait for its writes for ever.</summary>
-    public void Dispose()
-    {
-        _log.Dispose();
-        _device.Dispose();
-    }
-
     public bool Join(TimeSpan limit) => _thread.Join(limit);
 
     private void Enqueue(PageWrite write)
@@ -256,6 +250,7 @@ internal sealed class LogEngine : IDisposable
                 WriteQueued();
                 if (stopping && Durable >= _log.TailAddress)
                 {
+                    FlushTouched();
                     return;
                 }
             }
@@ -275,11 +270,8 @@ internal sealed class LogEngine : IDisposable
         {
             while (_failure is null && !_stopping && _wanted <= _issued && _queue.Count == 0)
             {
-                if (!_soon)
-                {
-                    Monitor.Wait(_gate);
-                }
-                else if (!Monitor.Wait(_gate, SoonDelay))
+                TimeSpan limit = _soon ? SoonDelay : _touched.Count > 0 ? UnsyncedFlushInterval : Timeout.InfiniteTimeSpan;
+                if (!Monitor.Wait(_gate, limit))
                 {
                     break;
                 }
@@ -311,7 +303,7 @@ internal sealed class LogEngine : IDisposable
     {
         lock (_gate)
         {
-            if (_queue.Count == 0)
+            if (_queue.Count == 0 && _touched.Count == 0)
             {
                 return;
             }
@@ -356,14 +348,23 @@ internal sealed class LogEngine : IDisposable
 
         if (_setup.Sync || _setup.Time.GetElapsedTime(_lastFlush) >= UnsyncedFlushInterval)
         {
-            foreach (int segment in _touched)
-            {
-                store.Open(segment).Flush();
-            }
-
-            _touched.Clear();
-            _lastFlush = _setup.Time.GetTimestamp();
+            FlushTouched();
         }
+    }
+
+    private void FlushTouched()
+    {
+        foreach (int segment in _touched)
+        {
+            // With sync off it may have been truncated since.
+            if (_setup.Store.Contains(segment))
+            {
+                _setup.Store.Open(segment).Flush();
+            }
+        }
+
+        _touched.Clear();
+        _lastFlush = _setup.Time.GetTimestamp();
     }
 
     private void Publish(long flushed)

@@ -42,9 +42,10 @@ internal sealed class LogFiles : IDisposable
     {
         string root = options.DataDirectory;
         IDisposable? directoryLock = null;
+        LogFiles? files = null;
         try
         {
-            disk.CreateDirectory(root);
+            CreateRoot(disk, Path.GetFullPath(root));
             directoryLock = disk.TryLock(Path.Combine(root, "lock")) ?? throw new LogOpenException(
                 $"The data directory {root} is in use by another process", "Stop that process, or give this one another data directory.");
             string folder = Path.Combine(root, LogFolder);
@@ -53,12 +54,13 @@ internal sealed class LogFiles : IDisposable
                 Create(options, disk, root, folder);
             }
 
-            LogFiles files = Load(directoryLock, disk, folder);
+            files = Load(directoryLock, disk, folder);
             files.Examine(logger);
             return files;
         }
         catch (DiskException e)
         {
+            files?.Dispose();
             directoryLock?.Dispose();
             throw new LogOpenException($"The log in {root} cannot be opened: {e.Message}", "Check the disk, its free space and the directory's permissions.", e);
         }
@@ -74,6 +76,20 @@ internal sealed class LogFiles : IDisposable
         Slots.Dispose();
         Store.Dispose();
         _lock.Dispose();
+    }
+
+    // A directory whose name is not durable takes the log with it.
+    private static void CreateRoot(IDisk disk, string root)
+    {
+        string? parent = Path.GetDirectoryName(root);
+        if (parent is null || disk.DirectoryExists(root))
+        {
+            return;
+        }
+
+        CreateRoot(disk, parent);
+        disk.CreateDirectory(root);
+        disk.SyncDirectory(parent);
     }
 
     // Everything is made under another name and renamed as a whole, so that a log folder without its superblock or first segment never exists.
@@ -134,7 +150,7 @@ internal sealed class LogFiles : IDisposable
         string slotsPath = Path.Combine(folder, CommitSlots.FileName);
         if (!disk.FileExists(slotsPath))
         {
-            CommitSlots.Create(disk, slotsPath, superblock.Salt, new CommitPoint(LogScanner.FirstAddress, LogScanner.FirstAddress));
+            CommitSlots.CreateEmpty(disk, slotsPath);
             disk.SyncDirectory(folder);
         }
 

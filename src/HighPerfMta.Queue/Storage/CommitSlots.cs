@@ -34,11 +34,18 @@ internal sealed class CommitSlots : ILogCommitManager
 
     public static void Create(IDisk disk, string path, ulong salt, CommitPoint first)
     {
+        CreateEmpty(disk, path);
+        using var slots = new CommitSlots(disk.Open(path, DiskFileMode.OpenExisting), salt);
+        slots.Write(first);
+        slots.Write(first);
+    }
+
+    /// <summary>Makes a file whose slots are both unreadable.</summary>
+    public static void CreateEmpty(IDisk disk, string path)
+    {
         using IDiskFile file = disk.Open(path, DiskFileMode.CreateNew);
         file.Write(0, new byte[2 * SlotSize]);
-        using var slots = new CommitSlots(file, salt);
-        slots.Write(first);
-        slots.Write(first);
+        file.Flush();
     }
 
     public static CommitSlots Open(IDisk disk, string path, ulong salt)

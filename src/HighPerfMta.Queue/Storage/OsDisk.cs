@@ -114,7 +114,7 @@ public sealed partial class OsDisk : IDisk
             FileShare share = OperatingSystem.IsLinux() ? FileShare.ReadWrite : FileShare.None;
             handle = File.OpenHandle(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, share);
         }
-        catch (IOException) when (!OperatingSystem.IsLinux() && File.Exists(path))
+        catch (IOException e) when (OperatingSystem.IsLinux() ? ErrnoOf(e) == Native.WouldBlock : File.Exists(path))
         {
             return null;
         }

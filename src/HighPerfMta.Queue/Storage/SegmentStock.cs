@@ -105,6 +105,24 @@ internal sealed class SegmentStock : IDisposable
         Poke();
     }
 
+    /// <summary>Sees that the segment exists or a spare is ready to become it; makes one if not.</summary>
+    /// <exception cref="DiskException">There is no room for it.</exception>
+    public void Ensure(int segment)
+    {
+        if (_store.Contains(segment) || ReadySpares() > 0)
+        {
+            return;
+        }
+
+        string spare = Fill();
+        lock (_gate)
+        {
+            _spares.Enqueue(spare);
+        }
+
+        Refresh();
+    }
+
     /// <summary>Asks the thread to end and waits for it at most so long.</summary>
     public bool Stop(TimeSpan limit)
     {

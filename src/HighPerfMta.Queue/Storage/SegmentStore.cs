@@ -126,9 +126,17 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
             file = disk.Open(PathOf(segment), DiskFileMode.OpenExisting);
             _open[segment] = file;
             _openOrder.Enqueue(segment);
+            // The last two are being written to: closing one would fail the write.
             while (_openOrder.Count > MaxOpenFiles && _openOrder.TryDequeue(out int oldest))
             {
-                Close(oldest);
+                if (oldest >= _segments.Max - 1)
+                {
+                    _openOrder.Enqueue(oldest);
+                }
+                else
+                {
+                    Close(oldest);
+                }
             }
 
             return file;
@@ -162,6 +170,8 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
     /// <summary>Makes a segment that stays empty: full size, reads as zeros, takes no room. Nothing is ever written to it.</summary>
     public void CreateHole(int segment)
     {
+        // What an attempt that failed half-way left.
+        disk.Delete(PathOf(segment));
         using (IDiskFile file = disk.Open(PathOf(segment), DiskFileMode.CreateNew))
         {
             file.SetLength(segmentSize);

@@ -1,0 +1,78 @@
+using HighPerfMta.Queue.Log;
+using HighPerfMta.TestKit;
+
+namespace HighPerfMta.Tests.Queue.Log;
+
+public class TruncationTests
+{
+    private readonly FaultyDisk _disk = new();
+
+    [Fact]
+    public async Task Whole_segments_below_the_address_are_deleted_and_stay_deleted()
+    {
+        List<Written> kept;
+        await using (FasterRecordLog log = LogBed.Open(_disk))
+        {
+            List<Written> written = await log.FillAsync(6 * LogBed.SegmentSize);
+            Written first = written.First(static w => w.Ref.Address > (3 * LogBed.SegmentSize) + 100);
+            kept = [.. written.SkipWhile(w => w != first)];
+            using DiskFault deleting = _disk.Block(DiskOperations.Delete, "seg.");
+            log.TruncateBefore(first.Ref.Address);
+            await deleting.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
+            // The first file goes only after both slots say where the log begins now.
+            await AssertBeginsAsync(_disk.PowerCut(1), kept);
+        }
+
+        Assert.DoesNotContain(LogBed.Segment(2), _disk.AllFiles());
+        Assert.Contains(LogBed.Segment(3), _disk.AllFiles());
+        await AssertBeginsAsync(_disk, kept);
+    }
+
+    [Fact]
+    public async Task Nothing_is_deleted_before_what_makes_it_needless_is_durable()
+    {
+        FasterRecordLog log = LogBed.Open(_disk);
+        List<Written> written = await log.FillAsync(3 * LogBed.SegmentSize);
+        Written completion;
+        using (DiskFault flush = _disk.Block(DiskOperations.Flush, "seg."))
+        {
+            completion = await log.AppendAsync(99, 10, RecordType.Completed);
+            log.TruncateBefore(log.TailAddress);
+            await flush.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
+            Assert.Contains(LogBed.Segment(0), _disk.AllFiles());
+        }
+
+        await log.DisposeAsync();
+        Assert.True(log.DurableAddress > completion.Ref.Address);
+        Assert.NotEmpty(written);
+    }
+
+    [Fact]
+    public async Task Addresses_are_not_used_again_after_truncating_everything()
+    {
+        long begin;
+        await using (FasterRecordLog log = LogBed.Open(_disk))
+        {
+            await log.FillAsync(3 * LogBed.SegmentSize);
+            using DiskFault deleting = _disk.Block(DiskOperations.Delete, "seg.0000000000");
+            log.TruncateBefore(log.TailAddress);
+            await deleting.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
+            begin = log.BeginAddress;
+        }
+
+        await using FasterRecordLog again = LogBed.Open(_disk);
+        Assert.Empty(again.Replayed());
+        Assert.Empty(again.Damage);
+        Assert.True(again.BeginAddress >= begin);
+        Written next = await again.AppendDurablyAsync(1, 10);
+        Assert.True(next.Ref.Address > 3 * LogBed.SegmentSize);
+    }
+
+    private static async Task AssertBeginsAsync(FaultyDisk disk, List<Written> kept)
+    {
+        await using FasterRecordLog log = LogBed.Open(disk);
+        Assert.Empty(log.Damage);
+        Assert.Equal(kept[0].Ref.Address, log.BeginAddress);
+        Assert.Equal(kept, log.Replayed());
+    }
+}
