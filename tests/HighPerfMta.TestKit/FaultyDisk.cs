@@ -148,14 +148,20 @@ public sealed partial class FaultyDisk : IDisk
     // Outside the lock: a blocked operation must not hold up the others.
     private void Meet(DiskOperations operation, string path)
     {
-        DiskFault? hit;
-        lock (_gate)
+        while (true)
         {
-            hit = _faults.Find(f => f.Hits(operation, path));
-        }
+            DiskFault? hit;
+            lock (_gate)
+            {
+                hit = _faults.Find(f => f.Hits(operation, path));
+            }
 
-        if (hit is not null)
-        {
+            if (hit is null)
+            {
+                return;
+            }
+
+            // One that was held up meets the faults that came meanwhile.
             hit.Strike(operation, path);
         }
     }

@@ -57,6 +57,7 @@ public class RoomDirectionTests
     [Fact]
     public void Only_the_queue_knows_the_append_engine()
     {
+        Assert.Contains(Queue.GetReferencedAssemblies(), static a => a.Name == "FASTER.core");
         Assert.DoesNotContain(Engine.GetReferencedAssemblies(), static a => a.Name == "FASTER.core");
         Assert.DoesNotContain(Protocol.GetReferencedAssemblies(), static a => a.Name == "FASTER.core");
     }
