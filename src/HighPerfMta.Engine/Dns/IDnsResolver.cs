@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net;
 
 namespace HighPerfMta.Engine.Dns;
@@ -30,6 +31,13 @@ public interface IDnsResolver
 
     /// <summary>A (<paramref name="ipv6"/> false) or AAAA records, CNAMEs followed.</summary>
     ValueTask<DnsAnswer<IPAddress>> LookupAddressesAsync(string host, bool ipv6, CancellationToken cancellation);
+
+    /// <summary>The MX answer if it is known now; starts no lookup. The same instance as long as it is valid.</summary>
+    bool TryGetMx(string domain, [NotNullWhen(true)] out DnsAnswer<MxRecord>? answer)
+    {
+        answer = null;
+        return false;
+    }
 }
 
 /// <summary>The <c>[dns]</c> table.</summary>

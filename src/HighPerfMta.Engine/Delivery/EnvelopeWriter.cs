@@ -1,0 +1,78 @@
+using System.Buffers;
+using System.Buffers.Text;
+using System.Text;
+using HighPerfMta.Protocol.Addresses;
+
+namespace HighPerfMta.Engine.Delivery;
+
+/// <summary>Writes the commands of a transaction without a string in between. Addresses cannot hold control characters, see <see cref="EmailAddress"/>.</summary>
+internal static class EnvelopeWriter
+{
+    /// <param name="output">Where the command goes.</param>
+    /// <param name="sender">The reverse-path; null is the null sender.</param>
+    /// <param name="size">SIZE= (RFC 1870); negative leaves it out.</param>
+    /// <param name="eightBit">BODY=8BITMIME (RFC 6152).</param>
+    /// <param name="smtpUtf8">SMTPUTF8 (RFC 6531).</param>
+    public static void Mail(IBufferWriter<byte> output, EmailAddress? sender, long size, bool eightBit, bool smtpUtf8)
+    {
+        output.Write("MAIL FROM:<"u8);
+        if (sender is not null)
+        {
+            Address(output, sender);
+        }
+
+        output.Write(">"u8);
+        if (size >= 0)
+        {
+            output.Write(" SIZE="u8);
+            Number(output, size);
+        }
+
+        if (eightBit)
+        {
+            output.Write(" BODY=8BITMIME"u8);
+        }
+
+        if (smtpUtf8)
+        {
+            output.Write(" SMTPUTF8"u8);
+        }
+
+        output.Write("\r\n"u8);
+    }
+
+    public static void Rcpt(IBufferWriter<byte> output, EmailAddress recipient)
+    {
+        output.Write("RCPT TO:<"u8);
+        Address(output, recipient);
+        output.Write(">\r\n"u8);
+    }
+
+    /// <summary>RFC 3030 §2.</summary>
+    public static void Bdat(IBufferWriter<byte> output, long size, bool last)
+    {
+        output.Write("BDAT "u8);
+        Number(output, size);
+        output.Write(last ? " LAST\r\n"u8 : "\r\n"u8);
+    }
+
+    private static void Address(IBufferWriter<byte> output, EmailAddress address)
+    {
+        int most = Encoding.UTF8.GetMaxByteCount(address.LocalPart.Length) + address.Domain.Length + 1;
+        Span<byte> span = output.GetSpan(most);
+        int length = Encoding.UTF8.GetBytes(address.LocalPart, span);
+        if (address.Domain.Length > 0)
+        {
+            span[length++] = (byte)'@';
+            length += Encoding.UTF8.GetBytes(address.Domain, span[length..]);
+        }
+
+        output.Advance(length);
+    }
+
+    private static void Number(IBufferWriter<byte> output, long number)
+    {
+        Utf8Formatter.TryFormat(number, output.GetSpan(20), out int length);
+        output.Advance(length);
+    }
+}

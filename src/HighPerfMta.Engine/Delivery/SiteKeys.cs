@@ -1,0 +1,14 @@
+namespace HighPerfMta.Engine.Delivery;
+
+/// <summary>The forms of <see cref="Site.Key"/>.</summary>
+internal static class SiteKeys
+{
+    /// <summary>Before the hosts of an MX set.</summary>
+    public const string Mx = "mx:";
+
+    /// <summary>Before a configured next hop.</summary>
+    public const string Smtp = "smtp://";
+
+    /// <summary>The operator named the hosts: what is wrong with them is no property of the recipient's address.</summary>
+    public static bool IsConfigured(this Site site) => site.Key.StartsWith(Smtp, StringComparison.Ordinal);
+}

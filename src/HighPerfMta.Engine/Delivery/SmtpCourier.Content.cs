@@ -1,0 +1,263 @@
+using System.Buffers;
+using System.Runtime.CompilerServices;
+using HighPerfMta.Protocol.Addresses;
+using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue;
+
+namespace HighPerfMta.Engine.Delivery;
+
+/// <summary>The message itself: what it needs of the peer, and its octets as DATA or BDAT.</summary>
+internal sealed partial class SmtpCourier
+{
+    /// <summary>Octets written between two flushes.</summary>
+    private const int Block = 32 << 10;
+
+    /// <summary>Decides what the peer's capabilities decide. False when no recipient is left.</summary>
+    private ValueTask<bool> PrepareAsync(DeliveryTask task, CancellationToken cancellation)
+    {
+        Envelope envelope = task.Message.Envelope;
+        _stage = DeliveryStage.MailFrom;
+        if (_peerCan.Size is { } limit && task.Message.Size > limit)
+        {
+            Decide(task, CourierOutcomes.TooLarge(task.Message.Size, limit, _peer));
+            return new ValueTask<bool>(false);
+        }
+
+        bool senderNeeds = envelope.Sender is { NeedsSmtpUtf8: true };
+        bool anyNeeds = senderNeeds || AnyRecipientNeedsUtf8(task);
+        _utf8 = _peerCan.SmtpUtf8 && (anyNeeds || envelope.SmtpUtf8);
+        _eightBit = _peerCan.EightBitMime && envelope.Body == BodyEncoding.EightBitMime;
+        bool lacksUtf8 = (anyNeeds || envelope.SmtpUtf8) && !_peerCan.SmtpUtf8;
+        bool lacksEightBit = envelope.Body == BodyEncoding.EightBitMime && !_peerCan.EightBitMime;
+        return lacksUtf8 || lacksEightBit ? FitAsync(task, senderNeeds, lacksUtf8, lacksEightBit, cancellation) : new ValueTask<bool>(true);
+    }
+
+    private static bool AnyRecipientNeedsUtf8(DeliveryTask task)
+    {
+        EmailAddress[] recipients = task.Message.Envelope.Recipients;
+        for (int i = 0; i < task.RecipientCount; i++)
+        {
+            if (recipients[task.RecipientIndexes[i]].NeedsSmtpUtf8)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>
+    /// The peer lacks an extension that the envelope asks for: the message goes only if it does without. Domains are A-labels already, so that an
+    /// international domain alone needs nothing (RFC 6531 §3.2).
+    /// </summary>
+    private async ValueTask<bool> FitAsync(DeliveryTask task, bool senderNeeds, bool lacksUtf8, bool lacksEightBit, CancellationToken cancellation)
+    {
+        (bool header, bool body) = await FindEightBitAsync(task.Message, cancellation);
+        if (lacksUtf8 && (senderNeeds || (header && task.Message.Envelope.SmtpUtf8)))
+        {
+            Decide(task, CourierOutcomes.NeedsSmtpUtf8(_peer));
+            return false;
+        }
+
+        if (lacksEightBit && (header || body))
+        {
+            Decide(task, CourierOutcomes.NeedsEightBit(_peer));
+            return false;
+        }
+
+        int left = task.RecipientCount;
+        for (int i = 0; lacksUtf8 && i < task.RecipientCount; i++)
+        {
+            if (task.Message.Envelope.Recipients[task.RecipientIndexes[i]].NeedsSmtpUtf8)
+            {
+                task.Outcomes[i] = CourierOutcomes.NeedsSmtpUtf8(_peer);
+                left--;
+            }
+        }
+
+        return left > 0;
+    }
+
+    /// <summary>Whether there are octets over 127 before and after the blank line that ends the header.</summary>
+    private async ValueTask<(bool Header, bool Body)> FindEightBitAsync(QueuedMessage message, CancellationToken cancellation)
+    {
+        using BodyReader reader = services.Queue.OpenBody(message);
+        EightBitFinder finder = default;
+        while (true)
+        {
+            ReadOnlyMemory<byte> piece = await reader.ReadAsync(cancellation);
+            if (piece.IsEmpty)
+            {
+                return (finder.InHeader, finder.InBody);
+            }
+
+            finder.Feed(piece.Span);
+        }
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<LinkStatus> SendDataAsync(DeliveryTask task, CancellationToken cancellation)
+    {
+        using BodyReader reader = services.Queue.OpenBody(task.Message);
+        DotWriter dots = default;
+        int unflushed = 0;
+        while (true)
+        {
+            ReadOnlyMemory<byte> piece = await reader.ReadAsync(cancellation);
+            if (piece.IsEmpty)
+            {
+                break;
+            }
+
+            while (!piece.IsEmpty)
+            {
+                int most = Math.Min(piece.Length, Block);
+                unflushed += Stuff(ref dots, piece.Span[..most], out int consumed);
+                piece = piece[consumed..];
+                if (unflushed >= Block)
+                {
+                    unflushed = 0;
+                    if (await FlushBlockAsync() is var status && (status != LinkStatus.Ok || _fatal is not null))
+                    {
+                        return status;
+                    }
+                }
+            }
+        }
+
+        _link!.Output.Advance(dots.Finish(_link.Output.GetSpan(DotWriter.MaxFinish)));
+        return await FinishAsync(task);
+    }
+
+    private int Stuff(ref DotWriter dots, ReadOnlySpan<byte> octets, out int consumed)
+    {
+        Span<byte> span = _link!.Output.GetSpan(Math.Min(octets.Length + 64, Block));
+        dots.Write(octets, span, out consumed, out int written);
+        _link.Output.Advance(written);
+        return written;
+    }
+
+    /// <summary>A message over the limit of one piece as one BDAT LAST: nothing is stuffed.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<LinkStatus> SendChunkAsync(DeliveryTask task, CancellationToken cancellation)
+    {
+        LinkStatus status = await WriteChunkAsync(task, flush: true, cancellation);
+        return status == LinkStatus.Ok && _fatal is null ? await FinishAsync(task) : status;
+    }
+
+    private async ValueTask WriteChunkAsync(DeliveryTask task, CancellationToken cancellation) => await WriteChunkAsync(task, flush: false, cancellation);
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<LinkStatus> WriteChunkAsync(DeliveryTask task, bool flush, CancellationToken cancellation)
+    {
+        EnvelopeWriter.Bdat(_link!.Output, task.Message.Size, last: true);
+        using BodyReader reader = services.Queue.OpenBody(task.Message);
+        long left = task.Message.Size;
+        int unflushed = 0;
+        while (true)
+        {
+            ReadOnlyMemory<byte> piece = await reader.ReadAsync(cancellation);
+            left -= piece.Length;
+            if (piece.IsEmpty || left < 0)
+            {
+                break;
+            }
+
+            for (int at = 0; at < piece.Length; at += Block)
+            {
+                ReadOnlyMemory<byte> block = piece.Slice(at, Math.Min(Block, piece.Length - at));
+                _link.Output.Write(block.Span);
+                unflushed += block.Length;
+                if (flush && unflushed >= Block)
+                {
+                    unflushed = 0;
+                    if (await FlushBlockAsync() is var status && (status != LinkStatus.Ok || _fatal is not null))
+                    {
+                        return status;
+                    }
+                }
+            }
+        }
+
+        return left == 0 ? LinkStatus.Ok : throw new InvalidOperationException("A message has another length than its record says.");
+    }
+
+    /// <summary>Sends a block of the message. A peer that answers now does not take it: its words decide.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<LinkStatus> FlushBlockAsync()
+    {
+        LinkStatus status = await FlushAsync(DeliveryStage.Body, _options.BlockTimeout);
+        if (status == LinkStatus.TimedOut || (status == LinkStatus.Ok && !_link!.HasInput()))
+        {
+            return status;
+        }
+
+        return await ReadEarlyReplyAsync();
+    }
+
+    private async ValueTask<LinkStatus> ReadEarlyReplyAsync()
+    {
+        LinkStatus status = await ReadAsync(DeliveryStage.Body, QuitTimeout);
+        if (status == LinkStatus.Ok)
+        {
+            _fatal = CourierOutcomes.FromReply(_link!.Reply, DeliveryStage.Body, _peer);
+        }
+
+        return status == LinkStatus.TimedOut ? LinkStatus.Lost : status;
+    }
+
+    /// <summary>Sends the end of the message and reads the reply that decides every accepted recipient.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<LinkStatus> FinishAsync(DeliveryTask task)
+    {
+        if (_link!.HasInput())
+        {
+            // Octets that are not flushed never leave: the peer does not see an end of the message.
+            return await ReadEarlyReplyAsync();
+        }
+
+        LinkStatus status = await FlushAsync(DeliveryStage.Body, _options.BlockTimeout);
+        if (status != LinkStatus.TimedOut)
+        {
+            status = await ReadAsync(DeliveryStage.FinalDot, _options.FinalDotTimeout);
+        }
+
+        if (status != LinkStatus.Ok)
+        {
+            return status;
+        }
+
+        PeerReply reply = _link.Reply;
+        DeliveryOutcome outcome = CourierOutcomes.FromReply(reply, DeliveryStage.FinalDot, _peer);
+        if (reply.Code == 421 || reply.Class == 3)
+        {
+            _fatal = outcome;
+        }
+        else
+        {
+            Decide(task, outcome);
+            _needsReset = reply.Class != 2 && _peerCan.Chunking;
+        }
+
+        return LinkStatus.Ok;
+    }
+
+    /// <summary>The peer wants the message although it took no recipient: an empty one ends the transaction (RFC 2920 §3.1).</summary>
+    private async ValueTask<LinkStatus> SendLoneDotAsync()
+    {
+        _link!.Write(".\r\n"u8);
+        LinkStatus status = await FlushAsync(DeliveryStage.FinalDot, _options.BlockTimeout);
+        if (status == LinkStatus.Ok)
+        {
+            status = await ReadAsync(DeliveryStage.FinalDot, _options.FinalDotTimeout);
+        }
+
+        _needsReset = false;
+        if (status == LinkStatus.Ok && _link.Reply.Code == 421)
+        {
+            _fatal = CourierOutcomes.FromReply(_link.Reply, DeliveryStage.FinalDot, _peer);
+        }
+
+        return status;
+    }
+}

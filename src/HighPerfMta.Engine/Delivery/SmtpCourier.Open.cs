@@ -1,0 +1,176 @@
+using System.Globalization;
+using System.Net.Sockets;
+using System.Text;
+using HighPerfMta.Engine.Net;
+using HighPerfMta.Protocol.Smtp;
+
+namespace HighPerfMta.Engine.Delivery;
+
+/// <summary>Finding a host that takes a session.</summary>
+internal sealed partial class SmtpCourier
+{
+    /// <summary>Addresses tried for one connection; RFC 5321 §5.1 asks for at least two.</summary>
+    private const int MaxTargets = 12;
+
+    /// <summary>Null when a session is open, otherwise why there is none. A host that refuses for good counts only if no other may still take the mail.</summary>
+    private async ValueTask<DeliveryOutcome?> OpenAsync(CancellationToken cancellation)
+    {
+        DeliveryOutcome? temporary = null;
+        DeliveryOutcome? permanent = null;
+        int tried = 0;
+        for (int host = 0; host < site.Hosts.Count && tried < MaxTargets;)
+        {
+            TargetGroup group;
+            try
+            {
+                group = await services.Finder.FindAsync(site, host, cancellation);
+            }
+            catch (OperationCanceledException)
+            {
+                return CourierOutcomes.Cancelled(DeliveryStage.Dns, "");
+            }
+
+            host = group.Next;
+            temporary = group.Failure ?? temporary;
+            if (group.IsOwn)
+            {
+                permanent ??= ForNextHop(SiteOutcomes.Loop(site.Key));
+                break;
+            }
+
+            for (int i = 0; i < group.Targets.Count && tried < MaxTargets; i++, tried++)
+            {
+                DeliveryOutcome? outcome = await TryTargetAsync(group.Targets[i], cancellation);
+                if (outcome is null || cancellation.IsCancellationRequested)
+                {
+                    return outcome;
+                }
+
+                services.Logger.TargetFailed(outcome.Peer, outcome.Text);
+                temporary = outcome.IsPermanent ? temporary : outcome;
+                permanent = outcome.IsPermanent ? outcome : permanent;
+            }
+        }
+
+        return temporary ?? permanent ?? ForNextHop(SiteOutcomes.NoAddress(site.Key));
+    }
+
+    private DeliveryOutcome ForNextHop(DeliveryOutcome outcome) => site.IsConfigured() ? SiteOutcomes.BadNextHop(outcome) : outcome;
+
+    private async ValueTask<DeliveryOutcome?> TryTargetAsync(DeliveryTarget target, CancellationToken cancellation)
+    {
+        _peer = Name(target);
+        (IConnection? connection, DeliveryOutcome? failure) = await ConnectAsync(target, cancellation);
+        if (connection is null)
+        {
+            return failure;
+        }
+
+        _link = new SmtpLink(connection, services.Wheel, services.Time);
+        _transactions = 0;
+        _needsReset = false;
+        Watch(cancellation);
+        failure = await GreetAsync();
+        if (failure is not null)
+        {
+            failure = cancellation.IsCancellationRequested ? CourierOutcomes.Cancelled(failure.Stage, _peer) : failure;
+            if (failure.Code is 0 or 421)
+            {
+                await DropAsync(abort: failure.Code == 0);
+            }
+            else
+            {
+                // RFC 5321 §3.1 asks for QUIT; the next host need not wait for it.
+                SmtpLink refused = _link!;
+                Forget();
+                _ = SayGoodbyeAsync(refused).AsTask();
+            }
+        }
+
+        return failure;
+    }
+
+    private async ValueTask<(IConnection?, DeliveryOutcome?)> ConnectAsync(DeliveryTarget target, CancellationToken cancellation)
+    {
+        using CancellationTokenSource late = new(_options.ConnectTimeout, services.Time);
+        using CancellationTokenSource either = CancellationTokenSource.CreateLinkedTokenSource(late.Token, cancellation);
+        try
+        {
+            return (await services.Connector.ConnectAsync(target.Endpoint, either.Token), null);
+        }
+        catch (OperationCanceledException)
+        {
+            return (null, cancellation.IsCancellationRequested
+                ? CourierOutcomes.Cancelled(DeliveryStage.Connect, _peer)
+                : CourierOutcomes.ConnectTimedOut(_options.ConnectTimeout, _peer));
+        }
+        catch (SocketException error)
+        {
+            return (null, CourierOutcomes.ConnectFailed(error, _peer));
+        }
+    }
+
+    /// <summary>The greeting and EHLO, HELO where EHLO is not known (RFC 5321 §3.2). Null when the session is open.</summary>
+    private async ValueTask<DeliveryOutcome?> GreetAsync()
+    {
+        DeliveryOutcome? failure = await AwaitWelcomeAsync(DeliveryStage.Greeting);
+        if (failure is not null)
+        {
+            return failure;
+        }
+
+        SayHello("EHLO "u8);
+        failure = await AwaitWelcomeAsync(DeliveryStage.Hello);
+        if (failure is null)
+        {
+            _peerCan = PeerCapabilities.Parse(_link!.Reply);
+            return null;
+        }
+
+        if (failure.Code is not (500 or 501 or 502 or 503 or 504 or 550))
+        {
+            return failure;
+        }
+
+        SayHello("HELO "u8);
+        _peerCan = PeerCapabilities.None;
+        return await AwaitWelcomeAsync(DeliveryStage.Hello);
+    }
+
+    private void SayHello(ReadOnlySpan<byte> verb)
+    {
+        _link!.Write(verb);
+        _link.Write(Encoding.ASCII.GetBytes(_options.Hostname));
+        _link.Write("\r\n"u8);
+    }
+
+    private async ValueTask<DeliveryOutcome?> AwaitWelcomeAsync(DeliveryStage stage)
+    {
+        LinkStatus status = LinkStatus.Ok;
+        if (stage != DeliveryStage.Greeting)
+        {
+            status = await _link!.FlushAsync(_options.CommandTimeout);
+        }
+
+        if (status == LinkStatus.Ok)
+        {
+            status = await _link!.ReadAsync(_options.CommandTimeout);
+        }
+
+        if (status != LinkStatus.Ok)
+        {
+            return CourierOutcomes.FromLink(status, stage, _options.CommandTimeout, _peer);
+        }
+
+        PeerReply reply = _link!.Reply;
+        return reply.Class == 2 ? null : CourierOutcomes.FromReply(reply, stage, _peer);
+    }
+
+    private static string Name(DeliveryTarget target)
+    {
+        string name = target.HostName == target.Endpoint.Address.ToString() ? "" : target.HostName;
+        return target.Endpoint.Port == 25
+            ? $"{name}[{target.Endpoint.Address}]"
+            : string.Create(CultureInfo.InvariantCulture, $"{name}[{target.Endpoint.Address}]:{target.Endpoint.Port}");
+    }
+}

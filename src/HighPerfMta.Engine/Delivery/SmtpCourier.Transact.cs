@@ -1,0 +1,288 @@
+using System.Runtime.CompilerServices;
+using HighPerfMta.Protocol.Smtp;
+
+namespace HighPerfMta.Engine.Delivery;
+
+/// <summary>
+/// One transaction. Its commands have places in a row: <see cref="Reset"/>, <see cref="Mail"/>, one for each recipient, and last DATA (or BDAT with
+/// the whole message). A peer with PIPELINING gets a window of them at once, others one at a time.
+/// </summary>
+internal sealed partial class SmtpCourier
+{
+    private const int Reset = -2;
+    private const int Mail = -1;
+
+    /// <summary>Commands sent before their replies are read: their replies fit the receive buffers, so that neither side waits for the other (RFC 2920 §3.1).</summary>
+    private const int Window = 100;
+
+    /// <summary>A message of at most so many octets goes with its envelope in one piece when the peer has CHUNKING and PIPELINING.</summary>
+    private const long InlineLimit = 32 << 10;
+
+    private bool _utf8;
+    private bool _eightBit;
+    private bool _inline;
+    private bool _answered;
+    private bool _mailAccepted;
+    private int _accepted;
+    private int _dataCode;
+    private DeliveryStage _stage;
+    private TimeSpan _timeout;
+
+    /// <summary>Why the sender was refused: the replies to the rest of the envelope mean nothing then.</summary>
+    private DeliveryOutcome? _mailRefusal;
+
+    /// <summary>A reply after which the session is over.</summary>
+    private DeliveryOutcome? _fatal;
+
+    /// <summary>True when every recipient has an outcome; false when the reused connection turned out to be closed and nothing was answered.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<bool> TransactAsync(DeliveryTask task, bool reused, CancellationToken cancellation)
+    {
+        if (!await PrepareAsync(task, cancellation))
+        {
+            return true;
+        }
+
+        LinkStatus status = await RunAsync(task, cancellation);
+        if (status == LinkStatus.Ok && _fatal is null)
+        {
+            return true;
+        }
+
+        bool cancelled = cancellation.IsCancellationRequested;
+        if (reused && !_answered && !cancelled && (_fatal is not null || status == LinkStatus.Lost))
+        {
+            return false;
+        }
+
+        DeliveryOutcome outcome = _fatal ?? (cancelled ? CourierOutcomes.Cancelled(_stage, _peer) : CourierOutcomes.FromLink(status, _stage, _timeout, _peer));
+        Decide(task, outcome);
+
+        // A message that was begun must not end as if it were whole: what was written and not sent is thrown away with the connection.
+        await DropAsync(abort: _stage == DeliveryStage.Body || status is LinkStatus.TimedOut or LinkStatus.Garbage);
+        return true;
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<LinkStatus> RunAsync(DeliveryTask task, CancellationToken cancellation)
+    {
+        BeginTransaction(task);
+        int end = task.RecipientCount;
+        bool chunk = _peerCan.Chunking && !_inline;
+        LinkStatus status = await SendEnvelopeAsync(task, chunk ? end - 1 : end, cancellation);
+        if (status != LinkStatus.Ok || _fatal is not null)
+        {
+            return status;
+        }
+
+        if (_mailRefusal is not null)
+        {
+            Decide(task, _mailRefusal);
+        }
+
+        _needsReset |= _mailAccepted;
+        if (_dataCode is >= 300 and <= 399)
+        {
+            status = _accepted > 0 && _mailRefusal is null ? await SendDataAsync(task, cancellation) : await SendLoneDotAsync();
+        }
+        else if (chunk && _accepted > 0)
+        {
+            status = await SendChunkAsync(task, cancellation);
+        }
+
+        return status;
+    }
+
+    private void BeginTransaction(DeliveryTask task)
+    {
+        _transactions++;
+        _answered = false;
+        _mailAccepted = false;
+        _accepted = 0;
+        _dataCode = 0;
+        _mailRefusal = null;
+        _fatal = null;
+        _inline = _peerCan.Chunking && _peerCan.Pipelining && task.Message.Size <= InlineLimit && task.RecipientCount <= Window - 3;
+    }
+
+    /// <summary>Sends the commands up to place <paramref name="last"/> and reads their replies. Stops early when there is nobody to send the message to.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<LinkStatus> SendEnvelopeAsync(DeliveryTask task, int last, CancellationToken cancellation)
+    {
+        int window = _peerCan.Pipelining ? Window : 1;
+        for (int next = _needsReset ? Reset : Mail; next <= last;)
+        {
+            int first = next;
+            int sent = 0;
+            for (; next <= last && sent < window; next++)
+            {
+                if (next == task.RecipientCount && sent == 0 && _accepted == 0)
+                {
+                    return LinkStatus.Ok;
+                }
+
+                if (!IsDecided(task, next))
+                {
+                    await WriteCommandAsync(task, next, cancellation);
+                    sent++;
+                }
+            }
+
+            LinkStatus status = await FlushAsync(PlaceStage(task, first), _options.CommandTimeout);
+            for (int place = first; place < next && status is LinkStatus.Ok or LinkStatus.Lost && _fatal is null; place++)
+            {
+                if (!IsDecided(task, place))
+                {
+                    // Also when the flush failed: what the peer said before it closed is worth more than that it closed.
+                    status = await ReadAsync(PlaceStage(task, place), PlaceTimeout(task, place));
+                    if (status != LinkStatus.Ok)
+                    {
+                        return status;
+                    }
+
+                    Judge(task, place);
+                }
+            }
+
+            if (status != LinkStatus.Ok || _fatal is not null || _mailRefusal is not null)
+            {
+                return status;
+            }
+        }
+
+        return LinkStatus.Ok;
+    }
+
+    /// <summary>A recipient that is not sent, or whose reply was read.</summary>
+    private static bool IsDecided(DeliveryTask task, int place) => place >= 0 && place < task.RecipientCount && task.Outcomes[place] is not null;
+
+    private ValueTask WriteCommandAsync(DeliveryTask task, int place, CancellationToken cancellation)
+    {
+        Envelope envelope = task.Message.Envelope;
+        if (place == Reset)
+        {
+            _link!.Write("RSET\r\n"u8);
+        }
+        else if (place == Mail)
+        {
+            EnvelopeWriter.Mail(_link!.Output, envelope.Sender, _peerCan.SizeExtension ? task.Message.Size : -1, _eightBit, _utf8);
+        }
+        else if (place < task.RecipientCount)
+        {
+            EnvelopeWriter.Rcpt(_link!.Output, envelope.Recipients[task.RecipientIndexes[place]]);
+        }
+        else if (_inline)
+        {
+            return WriteChunkAsync(task, cancellation);
+        }
+        else
+        {
+            _link!.Write("DATA\r\n"u8);
+        }
+
+        return default;
+    }
+
+    private DeliveryStage PlaceStage(DeliveryTask task, int place) =>
+        place < 0 ? DeliveryStage.MailFrom : place < task.RecipientCount ? DeliveryStage.RcptTo : _inline ? DeliveryStage.FinalDot : DeliveryStage.Data;
+
+    private TimeSpan PlaceTimeout(DeliveryTask task, int place) =>
+        place < task.RecipientCount ? _options.CommandTimeout : _inline ? _options.FinalDotTimeout : _options.DataTimeout;
+
+    private void Judge(DeliveryTask task, int place)
+    {
+        PeerReply reply = _link!.Reply;
+        if (reply.Code == 421 || (place == Reset && reply.Class != 2))
+        {
+            // As the first thing on a reused connection it means that the peer had enough of it: that is no answer to this transaction.
+            _fatal = CourierOutcomes.FromReply(reply, _stage, _peer);
+            return;
+        }
+
+        _answered |= place != Reset;
+        if (place == Reset)
+        {
+            _needsReset = false;
+        }
+        else if (place == Mail)
+        {
+            JudgeMail(reply);
+        }
+        else if (place < task.RecipientCount)
+        {
+            JudgeRecipient(task, place, reply);
+        }
+        else
+        {
+            JudgeData(task, reply);
+        }
+    }
+
+    private void JudgeMail(PeerReply reply)
+    {
+        _mailAccepted = reply.Class == 2;
+        if (reply.Class == 3)
+        {
+            _fatal = CourierOutcomes.FromReply(reply, _stage, _peer);
+        }
+        else if (!_mailAccepted)
+        {
+            _mailRefusal = CourierOutcomes.FromReply(reply, _stage, _peer);
+        }
+    }
+
+    private void JudgeRecipient(DeliveryTask task, int place, PeerReply reply)
+    {
+        if (_mailRefusal is not null)
+        {
+            return;
+        }
+
+        switch (reply.Class)
+        {
+            case 2:
+                _accepted++;
+                break;
+            case 3:
+                _fatal = CourierOutcomes.FromReply(reply, _stage, _peer);
+                break;
+            default:
+                task.Outcomes[place] = CourierOutcomes.FromRecipientReply(reply, _accepted > 0, _peer);
+                break;
+        }
+    }
+
+    private void JudgeData(DeliveryTask task, PeerReply reply)
+    {
+        _dataCode = reply.Code;
+        if (reply.Class == (_inline ? 3 : 2))
+        {
+            _fatal = CourierOutcomes.FromReply(reply, _inline ? _stage : DeliveryStage.Data, _peer);
+        }
+        else if (_inline && reply.Class == 2)
+        {
+            // The message has ended the transaction: RSET is not needed.
+            _mailAccepted = false;
+            _needsReset = false;
+        }
+
+        if (_fatal is null && _accepted > 0 && _mailRefusal is null && reply.Class != 3)
+        {
+            Decide(task, CourierOutcomes.FromReply(reply, _stage, _peer));
+        }
+    }
+
+    private ValueTask<LinkStatus> FlushAsync(DeliveryStage stage, TimeSpan timeout)
+    {
+        _stage = stage;
+        _timeout = timeout;
+        return _link!.FlushAsync(timeout);
+    }
+
+    private ValueTask<LinkStatus> ReadAsync(DeliveryStage stage, TimeSpan timeout)
+    {
+        _stage = stage;
+        _timeout = timeout;
+        return _link!.ReadAsync(timeout);
+    }
+}

@@ -1,0 +1,36 @@
+using HighPerfMta.Engine.Delivery;
+using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.TestKit;
+
+namespace HighPerfMta.Tests.Engine.Delivery;
+
+public class SmtpCourierTests
+{
+    private const string Text = "Subject: x\r\n\r\n.dot\r\n..\r\nhello\r\n";
+
+    public static TheoryData<string> Capabilities => ["", "PIPELINING", "CHUNKING", "PIPELINING CHUNKING", "SIZE 8BITMIME SMTPUTF8 PIPELINING"];
+
+    [Theory]
+    [MemberData(nameof(Capabilities))]
+    public async Task A_message_arrives_octet_for_octet_and_the_connection_is_reused(string capabilities)
+    {
+        await using CourierBench bench = new();
+        bench.Mx.Announces = capabilities.Split(' ', StringSplitOptions.RemoveEmptyEntries);
+        for (int i = 0; i < 3; i++)
+        {
+            DeliveryOutcome outcome = await bench.SendAsync(Text);
+            Assert.Equal(DeliveryStatus.Delivered, outcome.Status);
+            Assert.Equal(250, outcome.Code);
+            Assert.Equal("mx.example[192.0.2.1]", outcome.Peer);
+            Assert.Equal("Ok: queued as 12345", outcome.Text);
+            Assert.Equal(CourierState.Ready, bench.Courier.State);
+        }
+
+        Assert.Equal(1, bench.Mx.Sessions);
+        Assert.All(bench.Mx.Messages, static m => Assert.Equal(Text, m.Text));
+        Assert.Equal(3, bench.Mx.Messages.Count);
+        await bench.Courier.QuitAsync();
+        Assert.Equal(CourierState.Closed, bench.Courier.State);
+        Assert.Equal("QUIT", bench.Mx.LinesOf(0).Last());
+    }
+}
