@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Runtime.CompilerServices;
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Log;
 using HighPerfMta.Queue.Records;
 
@@ -59,7 +60,7 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
         }
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     public override async ValueTask<QueuedMessage> CommitAsync(Envelope envelope, ReadOnlyMemory<byte> prependedHeaders)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Log;
 using HighPerfMta.Queue.Records;
 using Microsoft.Extensions.Logging;
@@ -11,7 +12,7 @@ public sealed partial class MailQueue
     /// <summary>Octets of one update record after which the next one is begun.</summary>
     private const int UpdateRecordSize = 64 << 10;
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder))]
     public async ValueTask UpdateAsync(QueuedMessage message, ReadOnlyMemory<RecipientUpdate> updates)
     {
         try
@@ -35,7 +36,7 @@ public sealed partial class MailQueue
 
     /// <summary>Applies and appends. Returns the last record; nothing to wait for if its length is 0.</summary>
     /// <exception cref="LogUnavailableException">All is applied, and some is to be written when the log is well.</exception>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<RecordRef> ApplyAsync(QueuedMessage message, ReadOnlyMemory<RecipientUpdate> updates)
     {
         RecordRef last = default;
@@ -111,7 +112,7 @@ public sealed partial class MailQueue
     private static RecordType TypeOf(RecipientState before, RecipientState after) =>
         after.Status == RecipientStatus.Held || before.Attempts == after.Attempts ? RecordType.Steered : RecordType.Deferred;
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<RecordRef> AppendUpdateAsync(QueuedMessage message, RecordType type, ReadOnlyMemory<byte> payload, long epoch)
     {
         RecordRef record;

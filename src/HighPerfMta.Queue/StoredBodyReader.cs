@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Runtime.CompilerServices;
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Log;
 
 namespace HighPerfMta.Queue;
@@ -21,7 +22,7 @@ internal sealed class StoredBodyReader : BodyReader
         _hot = hot is not null && hot.TryAcquire() ? hot : null;
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     public override async ValueTask<ReadOnlyMemory<byte>> ReadAsync(CancellationToken cancellation = default)
     {
         StoredBody body = _message.Body;

@@ -3,6 +3,7 @@ using System.Threading.Tasks.Sources;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Log;
 
 namespace HighPerfMta.Engine.Delivery;
@@ -181,7 +182,7 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
     }
 
     /// <summary>As many transactions as the job's recipients need.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<JobResult> DeliverAsync(DeliveryJob job, int slot)
     {
         long now = _services.Time.GetUtcNow().UtcTicks;

@@ -3,6 +3,7 @@ using HighPerfMta.Engine.Observability;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Log;
 using Microsoft.Extensions.Logging;
 
@@ -17,7 +18,7 @@ public sealed partial class IntakeRoom(IMailQueue queue, IEventLog events, TimeP
 
     public IncomingMessage Begin() => queue.Begin();
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     public async ValueTask<(SmtpReply? Refusal, QueuedMessage? Message)> CommitAsync(
         IncomingMessage incoming, Envelope envelope, ReadOnlyMemory<byte> prependedHeaders)
     {

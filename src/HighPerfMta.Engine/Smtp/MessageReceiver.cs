@@ -3,6 +3,7 @@ using System.Runtime.CompilerServices;
 using HighPerfMta.Engine.Intake;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Log;
 
 namespace HighPerfMta.Engine.Smtp;
@@ -64,7 +65,7 @@ internal sealed class MessageReceiver : IDisposable
     }
 
     /// <summary>Takes octets of DATA. True when CRLF.CRLF was found; <paramref name="buffer"/> then starts behind it, else it is used up.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     public async ValueTask<(bool Ended, SequencePosition Consumed)> TakeDataAsync(ReadOnlySequence<byte> buffer)
     {
         long position = 0;

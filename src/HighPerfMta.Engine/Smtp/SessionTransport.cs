@@ -3,6 +3,7 @@ using System.IO.Pipelines;
 using System.Runtime.CompilerServices;
 using HighPerfMta.Engine.Net;
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Async;
 
 namespace HighPerfMta.Engine.Smtp;
 
@@ -57,7 +58,7 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
     public void AdvanceTo(SequencePosition consumed, SequencePosition examined) => _input.AdvanceTo(consumed, examined);
 
     /// <summary>Waits for input, at most <paramref name="timeout"/>. A cancelled result means the deadline or <see cref="CancelRead"/>.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     public async ValueTask<ReadResult> ReadAsync(TimeSpan timeout)
     {
         _timedOut = false;
@@ -115,7 +116,7 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
         }
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<bool> WaitForFlushAsync(ValueTask<FlushResult> flush)
     {
         _wait = Flushing;

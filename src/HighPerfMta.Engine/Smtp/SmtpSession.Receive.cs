@@ -3,6 +3,7 @@ using System.IO.Pipelines;
 using System.Runtime.CompilerServices;
 using HighPerfMta.Engine.Smtp.Verbs;
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Log;
 
 namespace HighPerfMta.Engine.Smtp;
@@ -19,7 +20,7 @@ internal sealed partial class SmtpSession
     }
 
     /// <summary>Takes the octets that DATA or BDAT announced and answers them. Null: the session goes on.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<SessionEnd?> ReceiveAsync(Next kind)
     {
         (Wait wait, SmtpReply? reply, MessageId queued) = kind == Next.Data ? await ReceiveDataAsync() : await ReceiveChunkAsync();
@@ -45,7 +46,7 @@ internal sealed partial class SmtpSession
         return Write(reply) ? SessionEnd.Closed : null;
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<(Wait Wait, SmtpReply? Reply, MessageId Queued)> ReceiveDataAsync()
     {
         _transport.Write(Replies.StartMailInput.Wire.Span);
@@ -74,7 +75,7 @@ internal sealed partial class SmtpSession
         }
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<(Wait Wait, SmtpReply? Reply, MessageId Queued)> ReceiveChunkAsync()
     {
         Bdat.Chunk chunk = _chunk;
@@ -131,6 +132,7 @@ internal sealed partial class SmtpSession
     }
 
     /// <summary>Commits a complete message. No reply: it is durable and 250 is due.</summary>
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<(SmtpReply? Reply, MessageId Queued)> FinishAsync(MessageReceiver receiver, string stage)
     {
         SmtpReply? refusal = receiver.Refusal;
@@ -157,6 +159,7 @@ internal sealed partial class SmtpSession
         return (refusal, id);
     }
 
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<SmtpReply?> CommitAsync(MessageReceiver receiver, Envelope envelope)
     {
         try
@@ -212,7 +215,7 @@ internal sealed partial class SmtpSession
     /// The next octets of a message. Replies that wait (354 among them) are sent first when there are none yet. Each wait has the data time-out;
     /// the session's own bounds a client that feeds octet by octet.
     /// </summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<(Wait Wait, ReadResult Result, SmtpReply? Timeout)> WaitForOctetsAsync()
     {
         while (true)

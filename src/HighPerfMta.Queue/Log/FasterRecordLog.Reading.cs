@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Storage;
 
 namespace HighPerfMta.Queue.Log;
@@ -37,7 +38,7 @@ public sealed partial class FasterRecordLog
         scanner.Scan(_files.Begin, _replayEnd, visitor, cancellation);
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder))]
     private async ValueTask ReadWhenWrittenAsync(
         RecordRef record, RecordType expectedType, ulong expectedMessageId, Memory<byte> destination, CancellationToken cancellation)
     {
