@@ -1,0 +1,269 @@
+using System.Buffers;
+using System.Text.Json;
+using Microsoft.Extensions.Logging;
+
+namespace HighPerfMta.Engine.Observability;
+
+/// <summary>
+/// The event log on disk. A caller writes its event's line into a buffer in memory under a short lock; one task writes full buffers to the
+/// file. When the disk is so slow that the buffer is full, events are dropped and counted; a line says so once there is room again.
+/// A failing disk never stops mail: the writer complains, drops what it cannot write, and goes on.
+/// </summary>
+public sealed partial class EventLogWriter : IEventLog, IAsyncDisposable
+{
+    /// <summary>Events gather this long before they are written, so that a busy server writes large pieces.</summary>
+    private static readonly TimeSpan Gather = TimeSpan.FromMilliseconds(20);
+
+    private readonly EventLogOptions _options;
+    private readonly TimeProvider _time;
+    private readonly ILogger _logger;
+    private readonly Lock _lock = new();
+    private readonly SemaphoreSlim _wake = new(0);
+    private readonly Task _writing;
+    private ArrayBufferWriter<byte> _filling = new(64 << 10);
+    private ArrayBufferWriter<byte> _spare = new(64 << 10);
+    private readonly Utf8JsonWriter _json;
+    private FileStream? _file;
+    private bool _awake;
+    private bool _closed;
+    private long _dropped;
+    private long _droppedTold;
+    private bool _failing;
+
+    /// <exception cref="IOException">The folder or file cannot be made.</exception>
+    /// <exception cref="UnauthorizedAccessException">As above.</exception>
+    public EventLogWriter(EventLogOptions options, TimeProvider time, ILogger logger)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        _options = options;
+        _time = time;
+        _logger = logger;
+        _json = new Utf8JsonWriter(_filling, new JsonWriterOptions { SkipValidation = true });
+        if (options.Enabled)
+        {
+            Directory.CreateDirectory(options.Folder);
+            OpenNewest();
+        }
+
+        _writing = Task.Run(WriteAllAsync);
+    }
+
+    /// <summary>Events lost because the buffer was full or the disk failed.</summary>
+    public long Dropped => Interlocked.Read(ref _dropped);
+
+    public void Write(in MailEvent mailEvent)
+    {
+        if (!_options.Enabled)
+        {
+            return;
+        }
+
+        bool wake;
+        lock (_lock)
+        {
+            if (_closed || _filling.WrittenCount >= _options.Buffer)
+            {
+                Interlocked.Increment(ref _dropped);
+                return;
+            }
+
+            MailEventJson.Write(_json, mailEvent);
+            EndLine();
+            wake = !_awake;
+            _awake = true;
+        }
+
+        if (wake)
+        {
+            _wake.Release();
+        }
+    }
+
+    /// <summary>Writes what is buffered and closes the file.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        lock (_lock)
+        {
+            if (_closed)
+            {
+                return;
+            }
+
+            _closed = true;
+        }
+
+        _wake.Release();
+        await _writing;
+        await CloseAsync();
+        _wake.Dispose();
+        await _json.DisposeAsync();
+    }
+
+    private void EndLine()
+    {
+        _json.Flush();
+        _json.Reset();
+        _filling.Write("\n"u8);
+    }
+
+    private async Task WriteAllAsync()
+    {
+        while (true)
+        {
+            await _wake.WaitAsync();
+            if (!_closed)
+            {
+                await Task.Delay(Gather, _time);
+            }
+
+            ArrayBufferWriter<byte> full = Swap();
+            await WriteAsync(full.WrittenMemory);
+            full.ResetWrittenCount();
+            lock (_lock)
+            {
+                if (_closed && _filling.WrittenCount == 0)
+                {
+                    return;
+                }
+            }
+
+            if (_closed)
+            {
+                _wake.Release();
+            }
+        }
+    }
+
+    private ArrayBufferWriter<byte> Swap()
+    {
+        lock (_lock)
+        {
+            ArrayBufferWriter<byte> full = _filling;
+            _filling = _spare;
+            _spare = full;
+            _awake = false;
+            _json.Reset(_filling);
+            long lost = Dropped - _droppedTold;
+            if (lost > 0)
+            {
+                _droppedTold += lost;
+                _json.WriteStartObject();
+                _json.WriteString("time"u8, _time.GetUtcNow());
+                _json.WriteString("event"u8, "events_lost"u8);
+                _json.WriteNumber("count"u8, lost);
+                _json.WriteEndObject();
+                EndLine();
+            }
+
+            return full;
+        }
+    }
+
+    private async Task WriteAsync(ReadOnlyMemory<byte> lines)
+    {
+        if (lines.IsEmpty)
+        {
+            return;
+        }
+
+        try
+        {
+            if (_file is null || _file.Length >= _options.FileSize)
+            {
+                await CloseAsync();
+                OpenNew();
+            }
+
+            await _file!.WriteAsync(lines);
+            if (_failing)
+            {
+                _failing = false;
+                EventLogWell(_logger, Dropped);
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            Interlocked.Add(ref _dropped, lines.Span.Count((byte)'\n'));
+            if (!_failing)
+            {
+                _failing = true;
+                EventLogFails(_logger, e);
+            }
+
+            await CloseAsync();
+        }
+    }
+
+    private async ValueTask CloseAsync()
+    {
+        if (_file is not { } file)
+        {
+            return;
+        }
+
+        _file = null;
+        try
+        {
+            await file.DisposeAsync();
+        }
+        catch (IOException e)
+        {
+            EventLogFails(_logger, e);
+        }
+    }
+
+    /// <summary>Goes on with the newest file; a line that a crash tore is ended, so that it spoils no other.</summary>
+    private void OpenNewest()
+    {
+        IReadOnlyList<string> files = EventLogFiles.List(_options.Folder);
+        if (files.Count == 0 || new FileInfo(files[^1]).Length >= _options.FileSize)
+        {
+            OpenNew();
+            return;
+        }
+
+        _file = Open(files[^1], FileMode.Open);
+        if (_file.Length > 0)
+        {
+            _file.Seek(-1, SeekOrigin.End);
+            bool torn = _file.ReadByte() != '\n';
+            if (torn)
+            {
+                _file.WriteByte((byte)'\n');
+            }
+        }
+    }
+
+    private void OpenNew()
+    {
+        _file = Open(Path.Combine(_options.Folder, EventLogFiles.NameFor(_time.GetUtcNow())), FileMode.Append);
+        IReadOnlyList<string> files = EventLogFiles.List(_options.Folder);
+        for (int i = 0; i < files.Count - _options.Files; i++)
+        {
+            File.Delete(files[i]);
+        }
+    }
+
+    private static FileStream Open(string path, FileMode mode)
+    {
+        FileStreamOptions options = new()
+        {
+            Mode = mode,
+            Access = mode == FileMode.Append ? FileAccess.Write : FileAccess.ReadWrite,
+            Share = FileShare.ReadWrite | FileShare.Delete,
+            BufferSize = 0,
+        };
+        if (mode == FileMode.Append && !OperatingSystem.IsWindows())
+        {
+            options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
+        }
+
+        return new FileStream(path, options);
+    }
+
+    [LoggerMessage(1, LogLevel.Error, "The event log cannot be written; events are lost until it can, mail goes on.")]
+    private static partial void EventLogFails(ILogger logger, Exception error);
+
+    [LoggerMessage(2, LogLevel.Warning, "The event log is written again; {Lost} events were lost since the start.")]
+    private static partial void EventLogWell(ILogger logger, long lost);
+}

@@ -1,0 +1,59 @@
+using System.Text.Json;
+using HighPerfMta.Protocol.Smtp;
+
+namespace HighPerfMta.Engine.Observability;
+
+/// <summary>One event as a JSON object; the names are part of the outer contract. Control characters and all that is not ASCII are escaped.</summary>
+internal static class MailEventJson
+{
+    private static readonly JsonEncodedText[] Names =
+        [.. Enum.GetNames<MailEventKind>().Select(static n => JsonEncodedText.Encode(n.ToLowerInvariant()))];
+
+    public static void Write(Utf8JsonWriter json, in MailEvent e)
+    {
+        json.WriteStartObject();
+        json.WriteString("time"u8, e.Time.UtcDateTime);
+        json.WriteString("event"u8, Names[(int)e.Kind]);
+        if (e.Id is { } id)
+        {
+            Span<byte> text = stackalloc byte[MessageId.TextLength];
+            id.Format(text);
+            json.WriteString("id"u8, text);
+        }
+
+        WriteText(json, "sender"u8, e.Sender);
+        WriteText(json, "recipient"u8, e.Recipient);
+        WriteText(json, "site"u8, e.Site);
+        WriteText(json, "source"u8, e.Source);
+        WriteText(json, "peer"u8, e.Peer);
+        WriteText(json, "tls"u8, e.Tls);
+        WriteText(json, "stage"u8, e.Stage);
+        WriteNumber(json, "attempt"u8, e.Attempt);
+        WriteNumber(json, "code"u8, e.Code);
+        WriteText(json, "enhanced"u8, e.Enhanced);
+        WriteText(json, "reply"u8, e.Reply);
+        WriteNumber(json, "size"u8, e.Size);
+        if (e.QueuedSeconds is { } seconds)
+        {
+            json.WriteNumber("queued_seconds"u8, Math.Round(seconds, 3));
+        }
+
+        json.WriteEndObject();
+    }
+
+    private static void WriteText(Utf8JsonWriter json, ReadOnlySpan<byte> name, string? value)
+    {
+        if (value is not null)
+        {
+            json.WriteString(name, value);
+        }
+    }
+
+    private static void WriteNumber(Utf8JsonWriter json, ReadOnlySpan<byte> name, long? value)
+    {
+        if (value is { } number)
+        {
+            json.WriteNumber(name, number);
+        }
+    }
+}
