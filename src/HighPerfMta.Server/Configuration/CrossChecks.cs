@@ -1,0 +1,101 @@
+using System.Net;
+using HighPerfMta.Engine.Routing;
+
+namespace HighPerfMta.Server.Configuration;
+
+/// <summary>What no single value can show: settings that contradict each other, and mistakes that would hurt.</summary>
+internal static class CrossChecks
+{
+    /// <summary>Bytes of a Unix socket's path, without the final zero (sockaddr_un of Linux).</summary>
+    private const int MaxSocketPath = 107;
+
+    /// <param name="configuration">What was read.</param>
+    /// <param name="problems">Gets what is wrong.</param>
+    /// <param name="placeOf">Where a key was set.</param>
+    public static void Run(ServerConfiguration configuration, ProblemList problems, Func<string, Place> placeOf)
+    {
+        Addresses(configuration, problems, placeOf);
+        Retry(configuration, problems, placeOf);
+        Loops(configuration, problems);
+        if (configuration.Limits.ConnectionsPerIp > configuration.Limits.Connections)
+        {
+            problems.Add(placeOf("limits.connections_per_ip"), "limits.connections_per_ip",
+                $"{configuration.Limits.ConnectionsPerIp} is more than limits.connections ({configuration.Limits.Connections}); lower it or raise the other");
+        }
+
+        if (configuration.Delivery.ConnectionsPerSite > configuration.Delivery.Connections)
+        {
+            problems.Add(placeOf("delivery.connections_per_site"), "delivery.connections_per_site",
+                $"{configuration.Delivery.ConnectionsPerSite} is more than delivery.connections ({configuration.Delivery.Connections}); lower it or raise the other");
+        }
+
+        if (configuration.Queue.SegmentSize < configuration.Queue.PageSize)
+        {
+            problems.Add(placeOf("queue.segment_size"), "queue.segment_size", $"is less than a page of the log ({Units.FormatSize(configuration.Queue.PageSize)}); raise it");
+        }
+
+        if (System.Text.Encoding.UTF8.GetByteCount(configuration.SocketPath) > MaxSocketPath)
+        {
+            problems.Add(placeOf(configuration.Admin.Socket.Length > 0 ? "admin.socket" : "data_dir"), "admin.socket",
+                $"{configuration.SocketPath} is longer than the {MaxSocketPath} bytes that a socket's path may have; set a shorter admin.socket");
+        }
+    }
+
+    private static void Addresses(ServerConfiguration configuration, ProblemList problems, Func<string, Place> placeOf)
+    {
+        List<IPEndPoint> taken = [];
+        foreach (ListenerDraft listener in configuration.Listeners)
+        {
+            if (listener.Address is not { } address)
+            {
+                continue;
+            }
+
+            if (taken.Find(t => Overlap(t, address)) is { } other)
+            {
+                problems.Add(listener.Place, "listener.address", $"{address} is taken by the listener on {other}; keep one, or use another port");
+            }
+
+            taken.Add(address);
+        }
+
+        if (configuration.Admin.Http is { } http && taken.Find(t => Overlap(t, http)) is { } listening)
+        {
+            problems.Add(placeOf("admin.http"), "admin.http", $"{http} is taken by the listener on {listening}; use another port");
+        }
+    }
+
+    private static bool Overlap(IPEndPoint a, IPEndPoint b) =>
+        a.Port == b.Port && a.Port != 0 && a.AddressFamily == b.AddressFamily && (a.Address.Equals(b.Address) || IsAny(a.Address) || IsAny(b.Address));
+
+    private static bool IsAny(IPAddress address) => address.Equals(IPAddress.Any) || address.Equals(IPAddress.IPv6Any);
+
+    private static void Retry(ServerConfiguration configuration, ProblemList problems, Func<string, Place> placeOf)
+    {
+        // A shorter expire with the built-in notice is no contradiction of the operator's: the notice just never comes due.
+        TimeSpan expire = configuration.Retry.Expire;
+        Place place = placeOf("retry.delay_notice");
+        if (configuration.Retry.DelayNotice is { } notice && notice >= expire && place != placeOf(""))
+        {
+            problems.Add(place, "retry.delay_notice", $"\"{Units.Format(notice)}\" is not before retry.expire (\"{Units.Format(expire)}\"); lower it, or \"off\"");
+        }
+    }
+
+    private static void Loops(ServerConfiguration configuration, ProblemList problems)
+    {
+        foreach (RouteDraft route in configuration.Routes)
+        {
+            for (NextHop? hop = route.To; hop is { Kind: NextHopKind.Smtp }; hop = hop.Fallback)
+            {
+                if (IPAddress.TryParse(hop.Host, out IPAddress? address)
+                    && configuration.Listeners.Find(l => l.Address is { } own && own.Port == hop.Port && IsSelf(own.Address, address)) is { } listener)
+                {
+                    problems.Add(route.Place, "route.to", $"smtp://{new IPEndPoint(address, hop.Port)} is the listener on {listener.Address}: mail would go round for ever; name another host or port");
+                }
+            }
+        }
+    }
+
+    private static bool IsSelf(IPAddress listening, IPAddress address) =>
+        listening.Equals(address) || (IsAny(listening) && listening.AddressFamily == address.AddressFamily && IPAddress.IsLoopback(address));
+}

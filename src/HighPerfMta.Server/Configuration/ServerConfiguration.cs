@@ -1,0 +1,122 @@
+using System.Net;
+using HighPerfMta.Engine.Delivery;
+using HighPerfMta.Engine.Dns;
+using HighPerfMta.Engine.Observability;
+using HighPerfMta.Engine.Routing;
+using HighPerfMta.Engine.Smtp;
+using HighPerfMta.Protocol.Addresses;
+using HighPerfMta.Queue;
+using Microsoft.Extensions.Logging;
+
+namespace HighPerfMta.Server.Configuration;
+
+/// <summary>How logs look.</summary>
+internal enum LogFormat
+{
+    /// <summary>Text on a terminal, JSON otherwise.</summary>
+    Auto, Text, Json,
+}
+
+/// <summary>The <c>[admin]</c> table.</summary>
+internal sealed record AdminOptions
+{
+    /// <summary>Where the web page, health and metrics are; null: nowhere.</summary>
+    public IPEndPoint? Http { get; init; } = new(IPAddress.Loopback, 8025);
+
+    /// <summary>The admin socket; empty: <c>admin.sock</c> in the data directory.</summary>
+    public string Socket { get; init; } = "";
+}
+
+/// <summary>The <c>[log]</c> table.</summary>
+internal sealed record LogOptions
+{
+    public LogLevel Level { get; init; } = LogLevel.Information;
+
+    public LogFormat Format { get; init; } = LogFormat.Auto;
+}
+
+/// <summary>One <c>[[listener]]</c> as it is read.</summary>
+internal sealed class ListenerDraft
+{
+    public Place Place { get; init; }
+
+    public IPEndPoint? Address { get; set; }
+
+    public ListenerProfile Profile { get; set; } = ListenerProfile.Relay;
+}
+
+/// <summary>One <c>[[route]]</c> as it is read.</summary>
+internal sealed class RouteDraft
+{
+    public Place Place { get; init; }
+
+    public IReadOnlyList<string> Domains { get; set; } = [];
+
+    public NextHop? To { get; set; }
+}
+
+/// <summary>Everything that can be configured, with the defaults that are in force without a file.</summary>
+internal sealed class ServerConfiguration
+{
+    /// <summary>Name of the admin socket in the data directory.</summary>
+    public const string SocketName = "admin.sock";
+
+    public IReadOnlyList<string> Include { get; set; } = [];
+
+    public string Hostname { get; set; } = DefaultHostname();
+
+    public string DataDirectory { get; set; } = Path.GetFullPath("hpmta-data");
+
+    public List<ListenerDraft> Listeners { get; } = [];
+
+    public RelayOptions Relay { get; set; } = new();
+
+    public LimitOptions Limits { get; set; } = new();
+
+    public QueueOptions Queue { get; set; } = new() { DataDirectory = "" };
+
+    public RetryOptions Retry { get; set; } = new();
+
+    public List<RouteDraft> Routes { get; } = [];
+
+    public DeliveryOptions Delivery { get; set; } = new() { Hostname = "" };
+
+    public DnsOptions Dns { get; set; } = new();
+
+    public AdminOptions Admin { get; set; } = new();
+
+    public LogOptions Log { get; set; } = new();
+
+    public EventLogOptions Events { get; set; } = new() { Folder = "" };
+
+    /// <summary>Where the admin socket is.</summary>
+    public string SocketPath => Admin.Socket.Length > 0 ? Admin.Socket : Path.Combine(DataDirectory, SocketName);
+
+    public SmtpServerOptions ForReception() => new()
+    {
+        Hostname = Hostname,
+        Listeners = [.. Listeners.Select(static l => new ListenerOptions(l.Address!, l.Profile))],
+        Relay = Relay,
+        Limits = Limits,
+    };
+
+    public QueueOptions ForQueue() => Queue with { DataDirectory = DataDirectory };
+
+    public EventLogOptions ForEvents() => Events with { Folder = Path.Combine(DataDirectory, "events") };
+
+    public IReadOnlyList<Route> ForRouting() => [.. Routes.Select(static r => new Route(r.Domains, r.To!))];
+
+    /// <param name="own">Where this server listens, real ports included.</param>
+    public DeliveryOptions ForDelivery(IReadOnlyList<IPEndPoint> own) => Delivery with { Hostname = Hostname, OwnEndpoints = own };
+
+    /// <summary>Fills in what nobody wrote: the listener of a server without any.</summary>
+    public void Complete()
+    {
+        if (Listeners.Count == 0)
+        {
+            Listeners.Add(new ListenerDraft { Address = new IPEndPoint(IPAddress.Loopback, 2525) });
+        }
+    }
+
+    private static string DefaultHostname() => DomainName.TryNormalize(Environment.MachineName, out string name) ? name : "localhost";
+}

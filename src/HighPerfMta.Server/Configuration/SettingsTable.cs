@@ -1,0 +1,191 @@
+using HighPerfMta.Engine.Routing;
+using HighPerfMta.Engine.Smtp;
+using Microsoft.Extensions.Logging;
+
+namespace HighPerfMta.Server.Configuration;
+
+/// <summary>
+/// Every setting there is. This table alone drives reading, <c>config show</c> and docs/configuration.md.
+/// </summary>
+internal static class SettingsTable
+{
+    private static readonly TimeSpan Second = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Day = TimeSpan.FromDays(1);
+
+    /// <summary>The keys before the first table.</summary>
+    public static Section Root { get; } = new SingleSection(
+        "",
+        "Keys before the first table.",
+        Of("include", Kinds.ListOf(Kinds.FilePath), static c => c.Include, static (c, v) => c.Include = v,
+            "Further files, with * and ? in file names; relative to this file. A key may be set in one file only; [[listener]] and [[route]] add up in the order of the files' names."),
+        Of("hostname", Kinds.Domain, static c => c.Hostname, static (c, v) => c.Hostname = v,
+            "The name of this server in greetings, EHLO, Received and reports. It should resolve to this host's address and back.", "the machine's name"),
+        Of("data_dir", Kinds.FilePath, static c => c.DataDirectory, static (c, v) => c.DataDirectory = v,
+            "Queue, event log and admin socket. Created with mode 0700 if absent. One server at a time.", "\"hpmta-data\" in the current directory"));
+
+    /// <summary>The tables, in the order of the reference.</summary>
+    public static IReadOnlyList<Section> Sections { get; } =
+    [
+        Listener(), Relay(), Limits(), Queue(), Retry(), RouteSection(), Delivery(), Dns(), Admin(), Log(), Events(),
+    ];
+
+    private static Setting<ServerConfiguration, T> Of<T>(
+        string key, ValueKind<T> kind, Func<ServerConfiguration, T> get, Action<ServerConfiguration, T> set, string help, string? defaultText = null) =>
+        new(key, kind, get, set, help) { DefaultText = defaultText };
+
+    private static RepeatedSection<ListenerDraft> Listener() => new(
+        "listener",
+        "Where mail comes in. Without any: 127.0.0.1:2525, profile relay.",
+        static place => new ListenerDraft { Place = place },
+        static c => c.Listeners,
+        new Setting<ListenerDraft, System.Net.IPEndPoint>("address", Kinds.EndPoint, static l => l.Address!, static (l, v) => l.Address = v,
+            "Address and port to listen on.") { Required = true },
+        new Setting<ListenerDraft, ListenerProfile>("profile", Kinds.OneOf(("relay", ListenerProfile.Relay), ("mx", ListenerProfile.Mx)), static l => l.Profile, static (l, v) => l.Profile = v,
+            "relay: only clients of relay.networks may send. mx: anyone may send to relay.domains, clients of relay.networks anywhere.") { DefaultText = "\"relay\"" });
+
+    private static SingleSection Relay() => new(
+        "relay",
+        "Who may send where.",
+        Of("networks", Kinds.ListOf(Kinds.ClientNetwork), static c => c.Relay.Networks, static (c, v) => c.Relay = c.Relay with { Networks = v },
+            "Clients that may send anywhere."),
+        Of("domains", Kinds.ListOf(Kinds.DomainPattern), static c => c.Relay.Domains, static (c, v) => c.Relay = c.Relay with { Domains = v },
+            "Domains that are accepted from anyone on an mx listener."));
+
+    private static SingleSection Limits() => new(
+        "limits",
+        "Bounds of reception.",
+        Of("message_size", Kinds.SizeFrom(1024, 1L << 40), static c => c.Limits.MessageSize, static (c, v) => c.Limits = c.Limits with { MessageSize = v },
+            "Largest message; larger ones are refused with 552 5.3.4."),
+        Of("recipients", Kinds.Number(1, 100_000), static c => c.Limits.Recipients, static (c, v) => c.Limits = c.Limits with { Recipients = v },
+            "Recipients of one message; more are answered 452 4.5.3. RFC 5321 asks for at least 100."),
+        Of("connections", Kinds.Number(1, 1_000_000), static c => c.Limits.Connections, static (c, v) => c.Limits = c.Limits with { Connections = v },
+            "Inbound connections in all; more are answered 421. Never more than the limit of open files less 1000."),
+        Of("connections_per_ip", Kinds.Number(1, 1_000_000), static c => c.Limits.ConnectionsPerIp, static (c, v) => c.Limits = c.Limits with { ConnectionsPerIp = v },
+            "Inbound connections of one client address; more are answered 421."),
+        Of("command_line", Kinds.Number(512, 65_536), static c => c.Limits.CommandLine, static (c, v) => c.Limits = c.Limits with { CommandLine = v },
+            "Octets of a command line with its CRLF; longer ones are answered 500 5.5.2."),
+        Of("text_line", Kinds.SizeFrom(998, 1 << 30), static c => c.Limits.TextLine, static (c, v) => c.Limits = c.Limits with { TextLine = (int)v },
+            "Octets of a line of a message. RFC 5321 says 998; longer lines exist and are passed on whole up to this."),
+        Of("errors", Kinds.Number(1, 10_000), static c => c.Limits.Errors, static (c, v) => c.Limits = c.Limits with { Errors = v },
+            "Refused commands after which a session ends with 421."),
+        Of("received_hops", Kinds.Number(1, 10_000), static c => c.Limits.ReceivedHops, static (c, v) => c.Limits = c.Limits with { ReceivedHops = v },
+            "Received fields above which a message is taken to loop and refused with 554 5.4.6."),
+        Of("command_timeout", Kinds.DurationFrom(Second, Day), static c => c.Limits.CommandTimeout, static (c, v) => c.Limits = c.Limits with { CommandTimeout = v },
+            "Wait for a command."),
+        Of("data_timeout", Kinds.DurationFrom(Second, Day), static c => c.Limits.DataTimeout, static (c, v) => c.Limits = c.Limits with { DataTimeout = v },
+            "Wait for more of a message."),
+        Of("session_timeout", Kinds.DurationFrom(Second, 7 * Day), static c => c.Limits.SessionTimeout, static (c, v) => c.Limits = c.Limits with { SessionTimeout = v },
+            "A whole session."));
+
+    private static SingleSection Queue() => new(
+        "queue",
+        "The durable queue in data_dir.",
+        Of("memory", Kinds.SizeFrom(16 << 20, 1L << 40), static c => c.Queue.Memory, static (c, v) => c.Queue = c.Queue with { Memory = v },
+            "Log pages kept in memory."),
+        Of("hot_bodies", Kinds.SizeFrom(0, 1L << 40), static c => c.Queue.HotBodies, static (c, v) => c.Queue = c.Queue with { HotBodies = v },
+            "Just-received messages kept in memory for their first delivery; others are read from the log."),
+        Of("disk_low_water", Kinds.SizeFrom(0, 1L << 50), static c => c.Queue.DiskLowWater, static (c, v) => c.Queue = c.Queue with { DiskLowWater = v },
+            "Free space of data_dir below which mail is refused with 452 4.3.1; delivery goes on."),
+        Of("sync", Kinds.Truth, static c => c.Queue.Sync, static (c, v) => c.Queue = c.Queue with { Sync = v },
+            "false answers 250 before the message is on stable storage: an explicit choice to lose mail on a power failure, warned of at every start."),
+        Of("segment_size", Kinds.Size.Where("a power of two from \"8MiB\" to \"1GiB\"", static v => v is >= 8 << 20 and <= 1 << 30 && System.Numerics.BitOperations.IsPow2(v)),
+            static c => c.Queue.SegmentSize, static (c, v) => c.Queue = c.Queue with { SegmentSize = v },
+            "Size of a file of the log. Chosen when data_dir is first used; some are prepared ahead."),
+        Of("write_timeout", Kinds.DurationFrom(Second, Day), static c => c.Queue.WriteTimeout, static (c, v) => c.Queue = c.Queue with { WriteTimeout = v },
+            "A write of the disk that takes longer counts as failed; mail is refused with 451 4.3.0 until the disk is well."));
+
+    private static SingleSection Retry() => new(
+        "retry",
+        "When what failed for now is tried again. A change also applies to what is queued.",
+        Of("schedule", Kinds.ListOf(Kinds.DurationFrom(TimeSpan.FromMilliseconds(100), 30 * Day), 1), static c => c.Retry.Schedule, static (c, v) => c.Retry = c.Retry with { Schedule = v },
+            "Waits between attempts; the last one repeats. Each is varied by up to 20 %."),
+        Of("expire", Kinds.DurationFrom(Second, 365 * Day), static c => c.Retry.Expire, static (c, v) => c.Retry = c.Retry with { Expire = v },
+            "Age at which delivery is given up and the sender is told."),
+        Of("delay_notice", Kinds.OrOff(Kinds.DurationFrom(Second, 365 * Day)), static c => c.Retry.DelayNotice, static (c, v) => c.Retry = c.Retry with { DelayNotice = v },
+            "Age at which the sender is told that the message is still under way."));
+
+    private static RepeatedSection<RouteDraft> RouteSection() => new(
+        "route",
+        "Where mail goes. The first route that matches the recipient's domain wins; without a match: mx.",
+        static place => new RouteDraft { Place = place },
+        static c => c.Routes,
+        new Setting<RouteDraft, IReadOnlyList<string>>("domains", Kinds.ListOf(Kinds.RoutePattern, 1), static r => r.Domains, static (r, v) => r.Domains = v,
+            "The recipients' domains.") { Required = true },
+        new Setting<RouteDraft, NextHop>("to", Kinds.NextHop, static r => r.To!, static (r, v) => r.To = v,
+            "mx: by the domain's MX records. smtp: to this host (port 25 if none is given), without MX lookup. discard: accepted and thrown away. "
+            + "hold: kept until released. reject: returned to the sender.") { Required = true });
+
+    private static SingleSection Delivery() => new(
+        "delivery",
+        "How mail goes out.",
+        Of("connections", Kinds.Number(1, 1_000_000), static c => c.Delivery.Connections, static (c, v) => c.Delivery = c.Delivery with { Connections = v },
+            "Outbound connections in all."),
+        Of("connections_per_site", Kinds.Number(1, 100_000), static c => c.Delivery.ConnectionsPerSite, static (c, v) => c.Delivery = c.Delivery with { ConnectionsPerSite = v },
+            "Connections to one site: the MX hosts behind one or many domains, or one next hop."),
+        Of("messages_per_connection", Kinds.Number(1, 10_000_000), static c => c.Delivery.MessagesPerConnection, static (c, v) => c.Delivery = c.Delivery with { MessagesPerConnection = v },
+            "Messages after which a connection is closed."),
+        Of("recipients_per_transaction", Kinds.Number(1, 10_000), static c => c.Delivery.RecipientsPerTransaction, static (c, v) => c.Delivery = c.Delivery with { RecipientsPerTransaction = v },
+            "Recipients sent with one copy of a message."),
+        Of("smtp_port", Kinds.Number(1, 65_535), static c => c.Delivery.SmtpPort, static (c, v) => c.Delivery = c.Delivery with { SmtpPort = v },
+            "Port of MX hosts; another one than 25 is for test networks."),
+        Of("allow_own_addresses", Kinds.Truth, static c => c.Delivery.AllowOwnAddresses, static (c, v) => c.Delivery = c.Delivery with { AllowOwnAddresses = v },
+            "Deliver by MX to loopback and to addresses of this host, which are loops otherwise; for test networks."),
+        Of("idle_timeout", Kinds.DurationFrom(TimeSpan.Zero, Day), static c => c.Delivery.IdleTimeout, static (c, v) => c.Delivery = c.Delivery with { IdleTimeout = v },
+            "An idle connection is kept this long for the next message."),
+        Of("connect_timeout", Kinds.DurationFrom(Second, Day), static c => c.Delivery.ConnectTimeout, static (c, v) => c.Delivery = c.Delivery with { ConnectTimeout = v },
+            "Wait for a connection to one address."),
+        Of("command_timeout", Kinds.DurationFrom(Second, Day), static c => c.Delivery.CommandTimeout, static (c, v) => c.Delivery = c.Delivery with { CommandTimeout = v },
+            "Wait for the greeting and the replies to EHLO, MAIL and RCPT."),
+        Of("data_timeout", Kinds.DurationFrom(Second, Day), static c => c.Delivery.DataTimeout, static (c, v) => c.Delivery = c.Delivery with { DataTimeout = v },
+            "Wait for the reply to DATA."),
+        Of("block_timeout", Kinds.DurationFrom(Second, Day), static c => c.Delivery.BlockTimeout, static (c, v) => c.Delivery = c.Delivery with { BlockTimeout = v },
+            "Wait until the peer takes more of a message."),
+        Of("final_dot_timeout", Kinds.DurationFrom(Second, Day), static c => c.Delivery.FinalDotTimeout, static (c, v) => c.Delivery = c.Delivery with { FinalDotTimeout = v },
+            "Wait for the reply to the whole message. Shorter than ten minutes makes duplicates."),
+        Of("shards", Kinds.Number(0, 1024), static c => c.Delivery.Shards, static (c, v) => c.Delivery = c.Delivery with { Shards = v },
+            "Delivery shards; 0: one a processor."),
+        Of("drain_timeout", Kinds.DurationFrom(TimeSpan.Zero, Day), static c => c.Delivery.DrainTimeout, static (c, v) => c.Delivery = c.Delivery with { DrainTimeout = v },
+            "When the server stops, what is in flight may finish within this time, incoming and outgoing."));
+
+    private static SingleSection Dns() => new(
+        "dns",
+        "Name resolution.",
+        Of("servers", Kinds.ListOf(Kinds.EndPoint), static c => c.Dns.Servers, static (c, v) => c.Dns = c.Dns with { Servers = v },
+            "Servers to ask, best a validating resolver on this machine; empty: the system's."),
+        Of("dnssec", Kinds.OneOf(("trust-ad", true), ("off", false)), static c => c.Dns.TrustAuthenticData, static (c, v) => c.Dns = c.Dns with { TrustAuthenticData = v },
+            "trust-ad: the resolver validates and is reached over a safe path, so its AD bit is believed."),
+        Of("timeout", Kinds.DurationFrom(TimeSpan.FromMilliseconds(100), TimeSpan.FromMinutes(1)), static c => c.Dns.Timeout, static (c, v) => c.Dns = c.Dns with { Timeout = v },
+            "Wait for one answer."),
+        Of("cache_size", Kinds.Number(0, 10_000_000), static c => c.Dns.CacheSize, static (c, v) => c.Dns = c.Dns with { CacheSize = v },
+            "Answers kept."),
+        Of("concurrency", Kinds.Number(1, 10_000), static c => c.Dns.Concurrency, static (c, v) => c.Dns = c.Dns with { Concurrency = v },
+            "Lookups under way at once; each takes an open file."));
+
+    private static SingleSection Admin() => new(
+        "admin",
+        "Seeing and steering.",
+        Of("http", Kinds.EndPointOrNone, static c => c.Admin.Http, static (c, v) => c.Admin = c.Admin with { Http = v },
+            "Address of the page with counts, /healthz, /readyz and /metrics. It shows no addresses and no mail, and changes nothing. \"\" turns it off."),
+        Of("socket", Kinds.Words, static c => c.Admin.Socket, static (c, v) => c.Admin = c.Admin with { Socket = v },
+            "Unix socket that the commands use, mode 0600; relative to this file. \"\": admin.sock in data_dir."));
+
+    private static SingleSection Log() => new(
+        "log",
+        "What the server says on standard error.",
+        Of("level", Kinds.OneOf(("debug", LogLevel.Debug), ("info", LogLevel.Information), ("warning", LogLevel.Warning), ("error", LogLevel.Error)),
+            static c => c.Log.Level, static (c, v) => c.Log = c.Log with { Level = v }, "The least level that is written."),
+        Of("format", Kinds.OneOf(("auto", LogFormat.Auto), ("text", LogFormat.Text), ("json", LogFormat.Json)),
+            static c => c.Log.Format, static (c, v) => c.Log = c.Log with { Format = v }, "auto: text on a terminal, one JSON object a line otherwise."));
+
+    private static SingleSection Events() => new(
+        "events",
+        "The event log in data_dir/events: one JSON object for each change of a message.",
+        Of("enabled", Kinds.Truth, static c => c.Events.Enabled, static (c, v) => c.Events = c.Events with { Enabled = v },
+            "false writes none; `hpmta trace` then knows nothing of mail that has left the queue."),
+        Of("file_size", Kinds.SizeFrom(64 << 10, 1L << 40), static c => c.Events.FileSize, static (c, v) => c.Events = c.Events with { FileSize = v },
+            "Size at which a new file is begun."),
+        Of("files", Kinds.Number(2, 100_000), static c => c.Events.Files, static (c, v) => c.Events = c.Events with { Files = v },
+            "Files kept; the oldest go."),
+        Of("buffer", Kinds.SizeFrom(64 << 10, 1 << 30), static c => c.Events.Buffer, static (c, v) => c.Events = c.Events with { Buffer = (int)v },
+            "Events waiting for the disk. When it is full events are dropped and counted, so that a slow disk never holds up mail."));
+}
