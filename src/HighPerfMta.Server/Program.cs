@@ -1,1 +1,3 @@
-return 0;
+using HighPerfMta.Server.Commands;
+
+return await CommandLine.RunAsync(args, Output.OfConsole());

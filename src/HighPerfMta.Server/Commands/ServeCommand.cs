@@ -1,0 +1,100 @@
+using System.CommandLine;
+using System.Runtime.InteropServices;
+using HighPerfMta.Server.Configuration;
+using HighPerfMta.Server.Hosting;
+using Microsoft.Extensions.Logging;
+
+namespace HighPerfMta.Server.Commands;
+
+/// <summary><c>hpmta serve</c>: runs until SIGTERM or SIGINT.</summary>
+internal static partial class ServeCommand
+{
+    public static Command Create(Target target, Output output)
+    {
+        Command command = new("serve", "run the server (the default); SIGTERM lets what is in flight finish and ends it");
+        command.SetAction((parsed, cancellation) => RunAsync(target.ConfigFile(parsed), target.DataFolder(parsed), output, cancellation));
+        return command;
+    }
+
+    public static async Task<int> RunAsync(string? file, string? dataFolder, Output output, CancellationToken cancellation)
+    {
+        ServerConfiguration configuration = Target.Load(file, dataFolder, output);
+        using ILoggerFactory loggers = Logging.Create(configuration.Log);
+        ILogger logger = loggers.CreateLogger("HighPerfMta");
+        using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        using CancellationTokenSource hurry = new();
+        using Signals signals = new(stop, hurry, () => NoReload(logger));
+        try
+        {
+            await using MtaHost host = await MtaHost.StartAsync(configuration, loggers, TimeProvider.System);
+            if (file is null && !Console.IsErrorRedirected)
+            {
+                Welcome(output, host, configuration);
+            }
+
+            await Task.Delay(Timeout.Infinite, stop.Token).ContinueWith(static _ => { }, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+            await host.StopAsync(hurry.Token);
+        }
+        catch (StartFailedException e)
+        {
+            output.Error(e.Message);
+            if (e.InnerException is { } cause)
+            {
+                StartFailed(logger, cause);
+            }
+
+            return e.ExitCode;
+        }
+
+        Stopped(logger);
+        return ExitCodes.Done;
+    }
+
+    private static void Welcome(Output output, MtaHost host, ServerConfiguration configuration)
+    {
+        string listener = host.Listeners.Count > 0 ? host.Listeners[0].ToString() : "127.0.0.1:2525";
+        output.Out.WriteLine($"""
+            Mail comes in on {string.Join(", ", host.Listeners)} from this machine only and goes out by MX.
+            Web page:  {(host.Http is { } http ? $"http://{http}/" : "off")}
+            Data:      {configuration.DataDirectory}
+            Try:       swaks --server {listener} --to you@example.net
+                       hpmta queue list --data-dir {configuration.DataDirectory}
+            """);
+    }
+
+    /// <summary>The first SIGTERM or SIGINT stops, the second hurries; SIGHUP is taken so that a closing terminal does not kill the server.</summary>
+    private sealed class Signals : IDisposable
+    {
+        private readonly List<PosixSignalRegistration> _registrations = [];
+        private int _count;
+
+        public Signals(CancellationTokenSource stop, CancellationTokenSource hurry, Action hangUp)
+        {
+            foreach (PosixSignal signal in (PosixSignal[])[PosixSignal.SIGTERM, PosixSignal.SIGINT])
+            {
+                _registrations.Add(PosixSignalRegistration.Create(signal, context =>
+                {
+                    context.Cancel = true;
+                    (Interlocked.Increment(ref _count) == 1 ? stop : hurry).Cancel();
+                }));
+            }
+
+            _registrations.Add(PosixSignalRegistration.Create(PosixSignal.SIGHUP, context =>
+            {
+                context.Cancel = true;
+                hangUp();
+            }));
+        }
+
+        public void Dispose() => _registrations.ForEach(static r => r.Dispose());
+    }
+
+    [LoggerMessage(1, LogLevel.Information, "stopped; everything accepted is on stable storage")]
+    private static partial void Stopped(ILogger logger);
+
+    [LoggerMessage(2, LogLevel.Debug, "the start failed")]
+    private static partial void StartFailed(ILogger logger, Exception error);
+
+    [LoggerMessage(3, LogLevel.Warning, "SIGHUP: the configuration is read at the start only; restart the server to change it")]
+    private static partial void NoReload(ILogger logger);
+}

@@ -1,0 +1,206 @@
+using System.Net;
+using System.Net.Sockets;
+using HighPerfMta.Engine.Control;
+using HighPerfMta.Engine.Delivery;
+using HighPerfMta.Engine.Intake;
+using HighPerfMta.Engine.Net;
+using HighPerfMta.Engine.Observability;
+using HighPerfMta.Engine.Smtp;
+using HighPerfMta.Queue;
+using HighPerfMta.Queue.Log;
+using HighPerfMta.Server.Configuration;
+using HighPerfMta.Server.Web;
+using Microsoft.Extensions.Logging;
+
+namespace HighPerfMta.Server.Hosting;
+
+/// <summary>
+/// The running server: every room, made in the order in which they depend on each other, and closed in the reverse order. The web side comes up
+/// first, so that a long replay of the log can be watched; listeners come up last.
+/// </summary>
+internal sealed partial class MtaHost : IAsyncDisposable
+{
+    private readonly ServerConfiguration _configuration;
+    private readonly ILoggerFactory _loggers;
+    private readonly ILogger _logger;
+    private readonly TimeProvider _time;
+    private readonly HostState _state = new();
+    private readonly Stack<IAsyncDisposable> _closing = new();
+    private SmtpServer? _reception;
+    private IDelivery? _delivery;
+    private bool _stopped;
+
+    private MtaHost(ServerConfiguration configuration, ILoggerFactory loggers, TimeProvider time)
+    {
+        _configuration = configuration;
+        _loggers = loggers;
+        _logger = loggers.CreateLogger("HighPerfMta");
+        _time = time;
+    }
+
+    /// <summary>Where mail comes in, real ports included.</summary>
+    public IReadOnlyList<IPEndPoint> Listeners => _reception?.Endpoints ?? [];
+
+    /// <summary>Where the web side is; null when it is off.</summary>
+    public IPEndPoint? Http { get; private set; }
+
+    /// <summary>Starts everything; returns when mail is accepted.</summary>
+    /// <exception cref="StartFailedException">The server cannot start; nothing is left running.</exception>
+    public static async Task<MtaHost> StartAsync(ServerConfiguration configuration, ILoggerFactory loggers, TimeProvider time)
+    {
+        MtaHost host = new(configuration, loggers, time);
+        try
+        {
+            await host.StartAsync();
+            return host;
+        }
+        catch (Exception e)
+        {
+            await host.DisposeAsync();
+            throw Explain(e, configuration);
+        }
+    }
+
+    /// <summary>Stops accepting, lets what is in flight finish within <c>delivery.drain_timeout</c>, makes everything durable and closes.</summary>
+    /// <param name="hurry">Cancelled: what is in flight is dropped; it is queued or still the client's.</param>
+    public async Task StopAsync(CancellationToken hurry)
+    {
+        if (_stopped)
+        {
+            return;
+        }
+
+        _stopped = true;
+        _state.Ready = false;
+        ServiceManager.Stopping();
+        Stopping(_logger);
+        using CancellationTokenSource limit = CancellationTokenSource.CreateLinkedTokenSource(hurry);
+        limit.CancelAfter(_configuration.Delivery.DrainTimeout);
+        Task reception = _reception?.StopAsync(limit.Token) ?? Task.CompletedTask;
+        Task delivery = _delivery?.DrainAsync(hurry) ?? Task.CompletedTask;
+        await Task.WhenAll(reception, delivery);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await StopAsync(new CancellationToken(canceled: true));
+        while (_closing.TryPop(out IAsyncDisposable? room))
+        {
+            try
+            {
+                await room.DisposeAsync();
+            }
+            catch (Exception e)
+            {
+                // The rooms below still have to be closed: the queue last, with a commit.
+                CloseFailed(_logger, e, room.GetType().Name);
+            }
+        }
+    }
+
+    private async Task StartAsync()
+    {
+        MakeDataDirectory();
+        MetricsCollector? metrics = null;
+        if (_configuration.Admin.Http is { } address)
+        {
+            metrics = Own(new MetricsCollector());
+            WebSide web = Own(new WebSide(address, _state, metrics));
+            Http = await web.StartAsync();
+        }
+
+        EventLogWriter events = Own(new EventLogWriter(_configuration.ForEvents(), _time, _loggers.CreateLogger<EventLogWriter>()));
+        DeadlineWheel wheel = Own(new DeadlineWheel(_time), static w => w.Dispose());
+        QueueOptions queueOptions = _configuration.ForQueue();
+        if (!queueOptions.Sync)
+        {
+            NoSync(_logger);
+        }
+
+        MailQueue queue = Own(await Task.Run(() => OpenQueue(queueOptions)));
+        IntakeRoom intake = new(queue, events, _time, _loggers.CreateLogger<IntakeRoom>());
+        Outbound outbound = Own(new Outbound(_configuration, queue, intake, events, wheel, _time, _loggers));
+        _delivery = outbound.Delivery;
+        _reception = Own(new SmtpServer(_configuration.ForReception(), intake, events, wheel, _time, _loggers));
+        ControlRoom control = outbound.CreateControl(queue, events, _time);
+        _state.Control = control;
+        AdminSocket admin = Own(new AdminSocket(_configuration.SocketPath, control));
+        await admin.StartAsync();
+        Own(new ServerMetrics(queue, outbound.Delivery, _reception, events));
+        queue.Announce = outbound.Delivery.Enqueue;
+        queue.Start();
+        _reception.Start();
+        _state.Ready = true;
+        ServiceManager.Ready();
+        Ready(_logger, string.Join(", ", Listeners), Http?.ToString() ?? "off", _configuration.DataDirectory, queue.Count);
+    }
+
+    private MailQueue OpenQueue(QueueOptions options)
+    {
+        ILogger logger = _loggers.CreateLogger<MailQueue>();
+        FasterRecordLog log = FasterRecordLog.Open(options, _time, _loggers.CreateLogger<FasterRecordLog>());
+        return MailQueue.Open(log, options, _time, logger);
+    }
+
+    private void MakeDataDirectory()
+    {
+        const UnixFileMode mode = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
+        if (OperatingSystem.IsWindows())
+        {
+            Directory.CreateDirectory(_configuration.DataDirectory);
+        }
+        else
+        {
+            Directory.CreateDirectory(_configuration.DataDirectory, mode);
+        }
+    }
+
+    private T Own<T>(T room)
+        where T : IAsyncDisposable
+    {
+        _closing.Push(room);
+        return room;
+    }
+
+    private T Own<T>(T room, Action<T> close)
+    {
+        _closing.Push(new Closing(() => close(room)));
+        return room;
+    }
+
+    private static StartFailedException Explain(Exception error, ServerConfiguration configuration) => error switch
+    {
+        StartFailedException known => known,
+        LogOpenException log => new StartFailedException(log.Message, inner: log),
+        SocketException socket => new StartFailedException(
+            $"cannot listen on {socket.Data["address"] ?? "an address"}: {socket.Message}; "
+            + (socket.SocketErrorCode == SocketError.AccessDenied
+                ? "ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+                : "stop the other program or change the address in the configuration"),
+            inner: socket),
+        UnauthorizedAccessException or IOException => new StartFailedException(
+            $"cannot use {configuration.DataDirectory}: {error.Message}; check data_dir, its owner and its free space", inner: error),
+        _ => new StartFailedException($"the server cannot start: {error.GetType().Name}: {error.Message}; this is a defect, please report it with the log", inner: error),
+    };
+
+    private sealed class Closing(Action close) : IAsyncDisposable
+    {
+        public ValueTask DisposeAsync()
+        {
+            close();
+            return default;
+        }
+    }
+
+    [LoggerMessage(1, LogLevel.Information, "READY: mail on {Listeners}, web on {Http}, data in {DataDirectory}, {Queued} messages queued")]
+    private static partial void Ready(ILogger logger, string listeners, string http, string dataDirectory, int queued);
+
+    [LoggerMessage(2, LogLevel.Information, "stopping: no new mail, what is in flight may finish")]
+    private static partial void Stopping(ILogger logger);
+
+    [LoggerMessage(3, LogLevel.Error, "{Room} failed while closing")]
+    private static partial void CloseFailed(ILogger logger, Exception error, string room);
+
+    [LoggerMessage(4, LogLevel.Warning, "queue.sync = false: mail is acknowledged before it is on stable storage and WILL BE LOST when power fails")]
+    private static partial void NoSync(ILogger logger);
+}

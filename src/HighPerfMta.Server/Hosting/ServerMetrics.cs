@@ -1,0 +1,38 @@
+using System.Diagnostics;
+using System.Diagnostics.Metrics;
+using HighPerfMta.Engine.Delivery;
+using HighPerfMta.Engine.Observability;
+using HighPerfMta.Engine.Smtp;
+using HighPerfMta.Queue;
+using HighPerfMta.Queue.Log;
+
+namespace HighPerfMta.Server.Hosting;
+
+/// <summary>What is read off the rooms and the process when somebody asks.</summary>
+internal sealed class ServerMetrics : IAsyncDisposable
+{
+    private readonly Meter _meter = new("HighPerfMta.Server");
+
+    public ServerMetrics(IMailQueue queue, IDelivery delivery, SmtpServer reception, EventLogWriter events)
+    {
+        _meter.CreateObservableGauge("hpmta_queue_messages", () => queue.Count, description: "Messages queued");
+        _meter.CreateObservableGauge("hpmta_queue_healthy", () => queue.Condition == LogCondition.Healthy ? 1 : 0, description: "1 when the queue takes new mail");
+        _meter.CreateObservableGauge("hpmta_queue_damaged_ranges", () => queue.Damage.Count, description: "Stretches of the log that could not be read at start");
+        _meter.CreateObservableGauge("hpmta_smtp_sessions", () => reception.SessionCount, description: "Inbound sessions open");
+        _meter.CreateObservableGauge("hpmta_delivery_transactions", () => delivery.Activity.Transactions, description: "Outbound transactions under way");
+        _meter.CreateObservableGauge("hpmta_delivery_connections", () => delivery.Activity.Connections, description: "Outbound connections open");
+        _meter.CreateObservableCounter("hpmta_events_lost_total", () => events.Dropped, description: "Events that could not be written to the event log");
+        _meter.CreateObservableGauge("hpmta_process_memory_bytes", static () => Environment.WorkingSet, "By", "Resident memory of the process");
+        _meter.CreateObservableCounter("hpmta_process_cpu_seconds_total", static () => Environment.CpuUsage.TotalTime.TotalSeconds, "s", "Processor time used");
+        _meter.CreateObservableCounter("hpmta_process_allocated_bytes_total", static () => GC.GetTotalAllocatedBytes(), "By", "Managed memory allocated so far");
+        _meter.CreateObservableCounter("hpmta_process_collections_total", static () => (long)GC.CollectionCount(0), description: "Garbage collections");
+        long started = Stopwatch.GetTimestamp();
+        _meter.CreateObservableGauge("hpmta_process_uptime_seconds", () => Stopwatch.GetElapsedTime(started).TotalSeconds, "s", "Time since the start");
+    }
+
+    public ValueTask DisposeAsync()
+    {
+        _meter.Dispose();
+        return default;
+    }
+}
