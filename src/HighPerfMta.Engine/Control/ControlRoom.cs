@@ -196,7 +196,9 @@ public sealed class ControlRoom(
                 (QueueAction.Hold, RecipientStatus.Pending) => state with { Status = RecipientStatus.Held },
                 (QueueAction.Release, RecipientStatus.Held) => state with
                 {
-                    Status = RecipientStatus.Pending, DueAt = now, LastOutcome = state.LastOutcome ?? Outcomes.Released,
+                    Status = RecipientStatus.Pending,
+                    DueAt = now,
+                    LastOutcome = state.LastOutcome ?? Outcomes.Released,
                 },
                 (QueueAction.Drop, RecipientStatus.Pending or RecipientStatus.Held) => state with { Status = RecipientStatus.Dropped },
                 _ => null,

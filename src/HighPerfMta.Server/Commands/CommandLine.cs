@@ -31,7 +31,10 @@ internal static class CommandLine
             // Signals are handled by `serve` itself; everything else may simply end.
             InvocationConfiguration invocation = new()
             {
-                ProcessTerminationTimeout = null, Output = output.Out, Error = output.Err, EnableDefaultExceptionHandler = false,
+                ProcessTerminationTimeout = null,
+                Output = output.Out,
+                Error = output.Err,
+                EnableDefaultExceptionHandler = false,
             };
             return await parsed.InvokeAsync(invocation, cancellation);
         }

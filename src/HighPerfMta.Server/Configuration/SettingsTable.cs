@@ -39,9 +39,11 @@ internal static class SettingsTable
         static place => new ListenerDraft { Place = place },
         static c => c.Listeners,
         new Setting<ListenerDraft, System.Net.IPEndPoint>("address", Kinds.EndPoint, static l => l.Address!, static (l, v) => l.Address = v,
-            "Address and port to listen on.") { Required = true },
+            "Address and port to listen on.")
+        { Required = true },
         new Setting<ListenerDraft, ListenerProfile>("profile", Kinds.OneOf(("relay", ListenerProfile.Relay), ("mx", ListenerProfile.Mx)), static l => l.Profile, static (l, v) => l.Profile = v,
-            "relay: only clients of relay.networks may send. mx: anyone may send to relay.domains, clients of relay.networks anywhere.") { DefaultText = "\"relay\"" });
+            "relay: only clients of relay.networks may send. mx: anyone may send to relay.domains, clients of relay.networks anywhere.")
+        { DefaultText = "\"relay\"" });
 
     private static SingleSection Relay() => new(
         "relay",
@@ -110,10 +112,12 @@ internal static class SettingsTable
         static place => new RouteDraft { Place = place },
         static c => c.Routes,
         new Setting<RouteDraft, IReadOnlyList<string>>("domains", Kinds.ListOf(Kinds.RoutePattern, 1), static r => r.Domains, static (r, v) => r.Domains = v,
-            "The recipients' domains.") { Required = true },
+            "The recipients' domains.")
+        { Required = true },
         new Setting<RouteDraft, NextHop>("to", Kinds.NextHop, static r => r.To!, static (r, v) => r.To = v,
             "mx: by the domain's MX records. smtp: to this host (port 25 if none is given), without MX lookup. discard: accepted and thrown away. "
-            + "hold: kept until released. reject: returned to the sender.") { Required = true });
+            + "hold: kept until released. reject: returned to the sender.")
+        { Required = true });
 
     private static SingleSection Delivery() => new(
         "delivery",
