@@ -1,0 +1,152 @@
+using HighPerfMta.Queue.Log;
+using HighPerfMta.TestKit;
+
+namespace HighPerfMta.Tests.Queue.Log;
+
+/// <summary>
+/// Random appends, commits, power cuts, crashes and re-opens. After each: every record whose durability wait returned is replayed byte for byte and in
+/// order, every other replayed record is one that was appended, and nothing comes twice.
+/// </summary>
+public class PowerCutTests
+{
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    public async Task Every_acknowledged_record_survives_any_series_of_power_cuts(int series)
+    {
+        for (int seed = series * 1000; seed < (series * 1000) + 25; seed++)
+        {
+            await RunAsync(seed);
+        }
+    }
+
+    private static async Task RunAsync(int seed)
+    {
+        var random = new Random(seed);
+        var history = new History();
+        var disk = new FaultyDisk();
+        int lives = random.Next(2, 6);
+        for (int life = 0; life < lives; life++)
+        {
+            FasterRecordLog log = LogBed.Open(disk);
+            history.Check(log, seed);
+            FaultyDisk next = await LiveAsync(log, disk, history, random);
+            await log.DisposeAsync();
+            disk = next;
+        }
+
+        await using FasterRecordLog last = LogBed.Open(disk);
+        history.Check(last, seed);
+    }
+
+    /// <summary>Writes from several tasks; the power goes while they write. Returns the disk that the next life finds.</summary>
+    private static async Task<FaultyDisk> LiveAsync(FasterRecordLog log, FaultyDisk disk, History history, Random random)
+    {
+        int cutAt = random.Next(1, 120);
+        int cutSeed = random.Next();
+        bool power = random.Next(4) != 0;
+        FaultyDisk? survivor = null;
+        int done = 0;
+        Task[] writers =
+        [
+            .. Enumerable.Range(0, random.Next(1, 6)).Select(_ =>
+            {
+                int writerSeed = random.Next();
+                return Task.Run(() => WriteAsync(new Random(writerSeed)));
+            }),
+        ];
+        await Task.WhenAll(writers).WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
+        return survivor!;
+
+        async Task WriteAsync(Random choices)
+        {
+            while (Volatile.Read(ref survivor) is null)
+            {
+                int length = choices.Next(10) == 0 ? choices.Next(LogBed.PageSize - 200) : choices.Next(1500);
+                Written record = await log.AppendAsync(history.NextId(), length, (RecordType)choices.Next(1, 6));
+                history.Appended(record);
+                switch (choices.Next(8))
+                {
+                    case 0:
+                        log.CommitSoon();
+                        break;
+                    case 1:
+                        break;
+                    default:
+                        await log.WaitDurableAsync(record.Ref);
+                        // What the world learned before the power went; later ones may be lost.
+                        history.Acknowledge(record, () => Volatile.Read(ref survivor) is null);
+                        break;
+                }
+
+                if (Interlocked.Increment(ref done) == cutAt)
+                {
+                    history.Cut(() => survivor = power ? disk.PowerCut(cutSeed) : disk.Crash());
+                }
+            }
+        }
+    }
+
+    private sealed class History
+    {
+        private readonly Lock _gate = new();
+        private readonly Dictionary<ulong, Written> _appended = [];
+        private readonly HashSet<ulong> _acknowledged = [];
+        private long _lastId;
+
+        public ulong NextId() => (ulong)Interlocked.Increment(ref _lastId);
+
+        public void Appended(Written record)
+        {
+            lock (_gate)
+            {
+                _appended.Add(record.Id, record);
+            }
+        }
+
+        public void Acknowledge(Written record, Func<bool> before)
+        {
+            lock (_gate)
+            {
+                if (before())
+                {
+                    _acknowledged.Add(record.Id);
+                }
+            }
+        }
+
+        // Together with Acknowledge: nothing is acknowledged between the cut and its becoming known.
+        public void Cut(Action cut)
+        {
+            lock (_gate)
+            {
+                cut();
+            }
+        }
+
+        public void Check(FasterRecordLog log, int seed)
+        {
+            List<Written> replayed = log.Replayed();
+            var known = new HashSet<ulong>();
+            long previous = -1;
+            foreach (Written record in replayed)
+            {
+                Assert.True(_appended.TryGetValue(record.Id, out Written? original), $"seed {seed}: {record} was never appended");
+                Assert.True(record.Equals(original), $"seed {seed}: {record} is not {original}");
+                Assert.True(record.Ref.Address > previous, $"seed {seed}: {record} is out of order");
+                Assert.True(known.Add(record.Id), $"seed {seed}: {record} comes twice");
+                previous = record.Ref.Address;
+            }
+
+            foreach (ulong id in _acknowledged)
+            {
+                Assert.True(known.Contains(id), $"seed {seed}: {_appended[id]} was acknowledged and is gone");
+            }
+
+            // What survived once is what the owner of the log has acted on: it must stay.
+            _acknowledged.UnionWith(known);
+        }
+    }
+}
