@@ -56,7 +56,22 @@ public sealed partial class FaultyDisk
 
         public Folder AfterPowerCut(Random random, Dictionary<Node, Node> done) => (Folder)Cut(random, done);
 
-        public override Node Copied(Dictionary<Node, Node> done) => Of(_entries, node => node.Copied(done));
+        public override Node Copied(Dictionary<Node, Node> done)
+        {
+            var folder = new Folder();
+            folder._states.Clear();
+            foreach (SortedDictionary<string, Node> state in _states)
+            {
+                folder._states.Add(new(state.ToDictionary(static e => e.Key, e => e.Value.Copied(done)), StringComparer.Ordinal));
+            }
+
+            foreach ((string name, Node node) in folder._states[^1])
+            {
+                folder._entries[name] = node;
+            }
+
+            return folder;
+        }
 
         public override Node Cut(Random random, Dictionary<Node, Node> done) => Of(_states[random.Next(_states.Count)], node => node.Cut(random, done));
 
@@ -124,20 +139,28 @@ public sealed partial class FaultyDisk
             _pending.Clear();
         }
 
-        public override Node Copied(Dictionary<Node, Node> done) => Once(done, () => _contents);
+        public override Node Copied(Dictionary<Node, Node> done)
+        {
+            if (!done.TryGetValue(this, out Node? copy))
+            {
+                var file = new FileNode { _contents = [.. _contents], _durable = [.. _durable] };
+                file._pending.AddRange(_pending);
+                done[this] = copy = file;
+            }
 
-        public override Node Cut(Random random, Dictionary<Node, Node> done) => Once(done, () => Survivors(random));
+            return copy;
+        }
 
-        private FileNode Once(Dictionary<Node, Node> done, Func<byte[]> contents)
+        public override Node Cut(Random random, Dictionary<Node, Node> done)
         {
             if (!done.TryGetValue(this, out Node? copy))
             {
                 var file = new FileNode();
-                file.Replace([.. contents()]);
+                file.Replace(Survivors(random));
                 done[this] = copy = file;
             }
 
-            return (FileNode)copy;
+            return copy;
         }
 
         // Each sector of each write reached the disk, did not, or did in part; sometimes none did, sometimes all.

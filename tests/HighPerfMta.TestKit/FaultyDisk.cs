@@ -74,7 +74,7 @@ public sealed partial class FaultyDisk : IDisk
         }
     }
 
-    /// <summary>What is there after the process was killed: all it wrote.</summary>
+    /// <summary>What is there after the process was killed: all it wrote, flushed or not; what was not can still be lost.</summary>
     public FaultyDisk Crash()
     {
         lock (_gate)

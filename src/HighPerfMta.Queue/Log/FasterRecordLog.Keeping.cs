@@ -86,8 +86,9 @@ public sealed partial class FasterRecordLog
             return false;
         }
 
-        bool appended = engine.TryAppend(RecordHeader.Resumed, 0, LogScanner.ResumedPayload(previousTail), out long address);
-        long until = address + RecordHeader.Footprint(sizeof(long));
+        byte[] payload = ResumedPayload.Write(previousTail, _files.Unfinished);
+        bool appended = engine.TryAppend(RecordHeader.Resumed, 0, payload, out long address);
+        long until = address + RecordHeader.Footprint(payload.Length);
         if (!appended || !engine.TryWait(until, _waiters, out ValueTask durable))
         {
             OnEngineFailed(engine, new IOException("the first record of the run could not be appended"));

@@ -38,6 +38,9 @@ internal sealed class LogFiles : IDisposable
 
     public ScanResult Scan { get; private set; } = new();
 
+    /// <summary>Ranges that the last run left unfinished between records: nothing in them was acknowledged, as far as the log knows.</summary>
+    public List<AddressRange> Unfinished { get; } = [];
+
     public static LogFiles Open(QueueOptions options, IDisk disk, ILogger logger)
     {
         string root = options.DataDirectory;
@@ -173,7 +176,8 @@ internal sealed class LogFiles : IDisposable
         }
 
         Durable = Math.Max(Scan.DurableMark, point.Durable);
-        long trimmed = TrimTail();
+        Scan.Damage.RemoveAll(d => Scan.Unfinished.Exists(u => u.From <= d.From && d.To <= u.To));
+        long trimmed = Settle(logger);
         ReportMissingTail();
         foreach (Finding finding in Scan.Damage)
         {
@@ -189,28 +193,42 @@ internal sealed class LogFiles : IDisposable
     }
 
     /// <summary>
-    /// Removes what a crash left of writes that were never acknowledged: damage after the last intact record and above everything known to
-    /// have been durable. It is overwritten with zeros, so that it is never found again.
+    /// Settles what a crash left of writes that were never acknowledged: damage above everything known to have been durable. After the last intact record
+    /// it is overwritten with zeros, between records it is noted, so that neither is ever found again. What a killed process wrote and did not
+    /// flush is flushed: everything that is replayed is durable from then on.
     /// </summary>
-    private long TrimTail()
+    /// <returns>The bytes that were overwritten.</returns>
+    private long Settle(ILogger logger)
     {
-        List<Finding> damage = Scan.Damage;
-        long from = long.MaxValue;
-        for (int i = damage.Count - 1; i >= 0 && damage[i].MayBeTorn && damage[i].From >= Math.Max(Scan.Tail, Durable); i--)
+        long trimFrom = Scan.DataEnd;
+        foreach (Finding finding in Scan.Damage.FindAll(d => d.MayBeTorn && d.From >= Durable))
         {
-            from = damage[i].From;
-            damage.RemoveAt(i);
+            Scan.Damage.Remove(finding);
+            if (finding.From >= Scan.Tail)
+            {
+                trimFrom = Math.Min(trimFrom, finding.From);
+                continue;
+            }
+
+            Unfinished.Add(new AddressRange(finding.From, finding.To));
+            logger.LogWarning(
+                "A write between {From} and {To} was not finished ({Reason}); nothing in it was acknowledged", finding.From, finding.To, finding.Range.Reason);
         }
 
-        if (from >= Scan.DataEnd)
+        long trimmed = Scan.DataEnd - trimFrom;
+        try
         {
+            Store.Erase(trimFrom, Scan.DataEnd);
+            Store.Flush(Durable, trimFrom);
+            Scan.DataEnd = trimFrom;
+            return trimmed;
+        }
+        catch (DiskException e)
+        {
+            // The log opens to be read; its first write will fail as well, and be tried again.
+            logger.LogError("The log's tail cannot be settled: {Cause}", e.Message);
             return 0;
         }
-
-        Store.Erase(from, Scan.DataEnd);
-        long trimmed = Scan.DataEnd - from;
-        Scan.DataEnd = from;
-        return trimmed;
     }
 
     private void ReportMissingTail()

@@ -18,6 +18,44 @@ internal sealed class ScanResult
     public long Records { get; set; }
 
     public List<Finding> Damage { get; } = [];
+
+    /// <summary>Ranges that earlier runs found unfinished and never acknowledged.</summary>
+    public List<AddressRange> Unfinished { get; } = [];
+}
+
+/// <summary>Addresses from <paramref name="From"/> up to, not including, <paramref name="To"/>.</summary>
+internal readonly record struct AddressRange(long From, long To);
+
+/// <summary>
+/// Payload of the record that opens a run: where the verified records before it end, and the ranges below that which a power failure left unfinished.
+/// </summary>
+internal static class ResumedPayload
+{
+    private const int MaxRanges = 64;
+
+    public static byte[] Write(long previousTail, IReadOnlyList<AddressRange> unfinished)
+    {
+        int count = Math.Min(MaxRanges, unfinished.Count);
+        byte[] payload = new byte[sizeof(long) * (1 + (2 * count))];
+        BinaryPrimitives.WriteInt64LittleEndian(payload, previousTail);
+        for (int i = 0; i < count; i++)
+        {
+            BinaryPrimitives.WriteInt64LittleEndian(payload.AsSpan(8 + (16 * i)), unfinished[i].From);
+            BinaryPrimitives.WriteInt64LittleEndian(payload.AsSpan(16 + (16 * i)), unfinished[i].To);
+        }
+
+        return payload;
+    }
+
+    public static long Read(ReadOnlySpan<byte> payload, List<AddressRange> unfinished)
+    {
+        for (int at = 8; at + 16 <= payload.Length; at += 16)
+        {
+            unfinished.Add(new(BinaryPrimitives.ReadInt64LittleEndian(payload[at..]), BinaryPrimitives.ReadInt64LittleEndian(payload[(at + 8)..])));
+        }
+
+        return BinaryPrimitives.ReadInt64LittleEndian(payload);
+    }
 }
 
 /// <summary>A damaged range; <paramref name="MayBeTorn"/>: the file is there and whole, so it can be what a power failure left of a write.</summary>
@@ -133,9 +171,16 @@ internal sealed class LogScanner(SegmentStore store, int pageSize, ulong salt)
 
     private void Accept(RecordRef reference, in RecordHeader header, ReadOnlySpan<byte> payload, long begin, RecordVisitor? visitor)
     {
+        long previousTail = header.Type == RecordHeader.Resumed ? ResumedPayload.Read(payload, _result.Unfinished) : long.MaxValue;
         if (_holeFrom >= 0)
         {
-            CloseHole(reference.Address, header, payload);
+            // Whole pages of zeros: either a run ended there, which this record then says, or what was there never arrived or is lost.
+            if (previousTail > _holeFrom)
+            {
+                AddDamage(_holeFrom, reference.Address & -pageSize, "pages that were written read as zeros", mayBeTorn: true);
+            }
+
+            _holeFrom = -1;
         }
 
         _result.DurableMark = Math.Max(_result.DurableMark, header.DurableMark);
@@ -144,20 +189,6 @@ internal sealed class LogScanner(SegmentStore store, int pageSize, ulong salt)
             _result.Records++;
             visitor?.Invoke(new ScannedRecord(reference, header.Type, header.MessageId, payload));
         }
-    }
-
-    // Whole pages of zeros before a record: either a run ended there, which this record then says, or what was there is lost.
-    private void CloseHole(long address, in RecordHeader header, ReadOnlySpan<byte> payload)
-    {
-        bool explained = header.Type == RecordHeader.Resumed
-            && payload.Length == sizeof(long)
-            && BinaryPrimitives.ReadInt64LittleEndian(payload) <= _holeFrom;
-        if (!explained)
-        {
-            AddDamage(_holeFrom, address & -pageSize, "pages that were written read as zeros");
-        }
-
-        _holeFrom = -1;
     }
 
     private bool TryReadPage(long page, out int length, out string reason)
@@ -193,12 +224,5 @@ internal sealed class LogScanner(SegmentStore store, int pageSize, ulong salt)
         {
             damage.Add(new Finding(new DamagedRange(from, to, reason), mayBeTorn));
         }
-    }
-
-    public static byte[] ResumedPayload(long previousTail)
-    {
-        byte[] payload = new byte[sizeof(long)];
-        BinaryPrimitives.WriteInt64LittleEndian(payload, previousTail);
-        return payload;
     }
 }

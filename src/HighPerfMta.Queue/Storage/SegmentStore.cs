@@ -167,6 +167,18 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
         }
     }
 
+    /// <summary>Waits until every segment that holds a part of the stretch is on stable storage.</summary>
+    public void Flush(long from, long to)
+    {
+        for (int segment = (int)(from >> Bits); segment <= (int)(to >> Bits); segment++)
+        {
+            if (Contains(segment))
+            {
+                Open(segment).Flush();
+            }
+        }
+    }
+
     /// <summary>Makes a segment that stays empty: full size, reads as zeros, takes no room. Nothing is ever written to it.</summary>
     public void CreateHole(int segment)
     {

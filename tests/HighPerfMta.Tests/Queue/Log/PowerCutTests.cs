@@ -5,7 +5,7 @@ namespace HighPerfMta.Tests.Queue.Log;
 
 /// <summary>
 /// Random appends, commits, power cuts, crashes and re-opens. After each: every record whose durability wait returned is replayed byte for byte and in
-/// order, every other replayed record is one that was appended, and nothing comes twice.
+/// order, every other replayed record is one that was appended, nothing comes twice, and nothing is called damage.
 /// </summary>
 public class PowerCutTests
 {
@@ -128,6 +128,7 @@ public class PowerCutTests
 
         public void Check(FasterRecordLog log, int seed)
         {
+            Assert.True(log.Damage.Count == 0, $"seed {seed}: {string.Join("; ", log.Damage)} after no more than power cuts");
             List<Written> replayed = log.Replayed();
             var known = new HashSet<ulong>();
             long previous = -1;
