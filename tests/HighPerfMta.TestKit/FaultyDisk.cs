@@ -43,6 +43,9 @@ public sealed partial class FaultyDisk : IDisk
     /// <summary>Bytes that files may still grow by: beyond it writes fail with ENOSPC, as on a full file system. Overwriting needs none.</summary>
     public long Free { get; set; } = 1L << 40;
 
+    /// <summary>Called before every operation that can fail, on the thread that does it.</summary>
+    public Action<DiskOperations, string>? Before { get; set; }
+
     /// <summary>Flushes of files that were done.</summary>
     public long Flushes => Volatile.Read(ref _flushes);
 
@@ -148,6 +151,7 @@ public sealed partial class FaultyDisk : IDisk
     // Outside the lock: a blocked operation must not hold up the others.
     private void Meet(DiskOperations operation, string path)
     {
+        Before?.Invoke(operation, path);
         while (true)
         {
             DiskFault? hit;

@@ -137,6 +137,33 @@ public class RecordLogTests
     }
 
     [Fact]
+    public async Task What_a_killed_process_had_written_is_durable_once_it_is_replayed()
+    {
+        FasterRecordLog log = LogBed.Open(_disk);
+        List<Written> written = await log.FillAsync(LogBed.SegmentSize - 5000);
+        FaultyDisk next;
+        using (DiskFault flush = _disk.Block(DiskOperations.Flush, "seg."))
+        {
+            written.Add(await log.AppendAsync(100, 2000));
+            log.CommitSoon();
+            await flush.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
+            next = _disk.Crash();
+        }
+
+        await log.DisposeAsync();
+        await using (FasterRecordLog second = LogBed.Open(next))
+        {
+            Assert.Equal(written, second.Replayed());
+            Assert.True(second.TailAddress > LogBed.SegmentSize);
+            for (int seed = 0; seed < 10; seed++)
+            {
+                await using FasterRecordLog third = LogBed.Open(next.PowerCut(seed));
+                Assert.Equal(written, third.Replayed());
+            }
+        }
+    }
+
+    [Fact]
     public async Task After_closing_everything_is_refused_and_said()
     {
         FasterRecordLog log = LogBed.Open(_disk);
