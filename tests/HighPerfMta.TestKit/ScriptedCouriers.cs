@@ -22,6 +22,9 @@ public sealed class ScriptedCouriers(TimeProvider time) : ICourierFactory
     /// <summary>Awaited before the outcomes, for transactions that hang.</summary>
     public Func<Site, DeliveryTask, CancellationToken, ValueTask>? Before { get; set; }
 
+    /// <summary>Asked when a courier without a connection begins a transaction: the failure to connect, or null.</summary>
+    public Func<Site, DeliveryOutcome?>? Connect { get; set; }
+
     /// <summary>The connection is gone after a transaction that ended with a site's fault.</summary>
     public bool CloseOnSiteFailure { get; set; } = true;
 
@@ -83,6 +86,12 @@ public sealed class ScriptedCouriers(TimeProvider time) : ICourierFactory
             if (owner.KeepAttempts)
             {
                 owner.Attempts.Enqueue(new Attempt(site.Key, task.Message.Id, task.RecipientIndexes[..task.RecipientCount], owner.Time.GetUtcNow()));
+            }
+
+            if (State == CourierState.Closed && owner.Connect?.Invoke(site) is { } failure)
+            {
+                task.Outcomes.AsSpan(0, task.RecipientCount).Fill(failure);
+                return;
             }
 
             bool cancelled = false;

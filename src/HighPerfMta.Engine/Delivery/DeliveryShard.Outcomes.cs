@@ -47,7 +47,7 @@ internal sealed partial class DeliveryShard
                 break;
             case JobResult.Refused:
                 job.Requeues++;
-                site.Ceiling = Math.Max(1, site.Connections - 1);
+                site.Ceiling = Math.Max(1, site.Established);
                 site.CeilingUntil = _now + CeilingTime;
                 EnqueueFirst(site, job);
                 break;
@@ -121,15 +121,12 @@ internal sealed partial class DeliveryShard
     private void Settle(Settlement settlement)
     {
         DeliveryJob job = settlement.Job;
-        if (job.Place != JobPlace.Settling)
+        if (job.Place != JobPlace.Settling && job.Site is not null)
         {
-            job.Place = JobPlace.Settling;
-            if (job.Site is not null)
-            {
-                job.Site.InFlight++;
-            }
+            job.Site.InFlight++;
         }
 
+        job.Place = JobPlace.Settling;
         if (_settling >= MaxSettling)
         {
             _toSettle.Enqueue(settlement);
@@ -158,20 +155,27 @@ internal sealed partial class DeliveryShard
     private void FinishSettlement(Settlement settlement, bool done)
     {
         _settling--;
+        DeliveryJob job = settlement.Job;
+        job.Place = JobPlace.None;
+        if (job.Site is { } site)
+        {
+            site.InFlight--;
+            MarkDirty(site);
+        }
+
         if (done)
         {
-            DeliveryJob job = settlement.Job;
-            job.Place = JobPlace.None;
-            if (job.Site is { } site)
-            {
-                site.InFlight--;
-                MarkDirty(site);
-            }
-
             Place(job);
         }
         else if (!_draining)
         {
+            // The settlement is in the heap for its job.
+            job.Place = JobPlace.Parked;
+            if (job.Site is not null)
+            {
+                job.Site.Parked++;
+            }
+
             _due.Set(settlement, _now + settlement.Pause.Ticks);
         }
 

@@ -202,6 +202,7 @@ internal sealed partial class DeliveryShard
                     MarkDirty(site);
                     break;
                 case Settlement settlement:
+                    LeavePlace(settlement.Job);
                     Settle(settlement);
                     break;
             }

@@ -84,7 +84,7 @@ internal sealed class DueHeap
     /// <summary>Takes out the first entry if it is due.</summary>
     public Timed? TakeDue(long now)
     {
-        if (FirstDue > now)
+        if (Count == 0 || FirstDue > now)
         {
             return null;
         }
