@@ -146,7 +146,8 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
         _shard.Post(new DeliveryEvent(DeliveryEventKind.WorkerGone, this));
     }
 
-    private async Task DoBatchAsync()
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder))]
+    private async ValueTask DoBatchAsync()
     {
         Answers = 0;
         SiteFailure = null;

@@ -3,6 +3,7 @@ using System.Runtime.CompilerServices;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Async;
 
 namespace HighPerfMta.Engine.Delivery;
 
@@ -95,7 +96,7 @@ internal sealed partial class SmtpCourier
         }
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<LinkStatus> SendDataAsync(DeliveryTask task, CancellationToken cancellation)
     {
         using BodyReader reader = services.Queue.OpenBody(task.Message);
@@ -138,7 +139,7 @@ internal sealed partial class SmtpCourier
     }
 
     /// <summary>A message over the limit of one piece as one BDAT LAST: nothing is stuffed.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<LinkStatus> SendChunkAsync(DeliveryTask task, CancellationToken cancellation)
     {
         LinkStatus status = await WriteChunkAsync(task, flush: true, cancellation);
@@ -147,7 +148,7 @@ internal sealed partial class SmtpCourier
 
     private async ValueTask WriteChunkAsync(DeliveryTask task, CancellationToken cancellation) => await WriteChunkAsync(task, flush: false, cancellation);
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<LinkStatus> WriteChunkAsync(DeliveryTask task, bool flush, CancellationToken cancellation)
     {
         EnvelopeWriter.Bdat(_link!.Output, task.Message.Size, last: true);
@@ -183,7 +184,7 @@ internal sealed partial class SmtpCourier
     }
 
     /// <summary>Sends a block of the message. A peer that answers now does not take it: its words decide.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<LinkStatus> FlushBlockAsync()
     {
         LinkStatus status = await FlushAsync(DeliveryStage.Body, _options.BlockTimeout);
@@ -207,7 +208,7 @@ internal sealed partial class SmtpCourier
     }
 
     /// <summary>Sends the end of the message and reads the reply that decides every accepted recipient.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<LinkStatus> FinishAsync(DeliveryTask task)
     {
         if (_link!.HasInput())

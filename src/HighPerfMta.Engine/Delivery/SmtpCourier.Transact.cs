@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Async;
 
 namespace HighPerfMta.Engine.Delivery;
 
@@ -35,7 +36,7 @@ internal sealed partial class SmtpCourier
     private DeliveryOutcome? _fatal;
 
     /// <summary>True when every recipient has an outcome; false when the reused connection turned out to be closed and nothing was answered.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<bool> TransactAsync(DeliveryTask task, bool reused, CancellationToken cancellation)
     {
         if (!await PrepareAsync(task, cancellation))
@@ -63,7 +64,7 @@ internal sealed partial class SmtpCourier
         return true;
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<LinkStatus> RunAsync(DeliveryTask task, CancellationToken cancellation)
     {
         BeginTransaction(task);
@@ -106,7 +107,7 @@ internal sealed partial class SmtpCourier
     }
 
     /// <summary>Sends the commands up to place <paramref name="last"/> and reads their replies. Stops early when there is nobody to send the message to.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<LinkStatus> SendEnvelopeAsync(DeliveryTask task, int last, CancellationToken cancellation)
     {
         int window = _peerCan.Pipelining ? Window : 1;

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Async;
 
 namespace HighPerfMta.Engine.Delivery;
 
@@ -22,7 +23,7 @@ internal sealed partial class SmtpCourier(Site site, CourierServices services) :
 
     public CourierState State => _link is null ? CourierState.Closed : CourierState.Ready;
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder))]
     public async ValueTask DeliverAsync(DeliveryTask task, CancellationToken cancellation)
     {
         Array.Clear(task.Outcomes, 0, task.RecipientCount);

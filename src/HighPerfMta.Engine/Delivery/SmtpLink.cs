@@ -4,6 +4,7 @@ using System.Net.Sockets;
 using System.Runtime.CompilerServices;
 using HighPerfMta.Engine.Net;
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Async;
 
 namespace HighPerfMta.Engine.Delivery;
 
@@ -63,7 +64,7 @@ internal sealed class SmtpLink(IConnection connection, DeadlineWheel wheel, Time
     }
 
     /// <summary>Takes the next reply. The buffer may hold further ones: those of a pipelined batch.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     public async ValueTask<LinkStatus> ReadAsync(TimeSpan timeout)
     {
         try
@@ -151,7 +152,7 @@ internal sealed class SmtpLink(IConnection connection, DeadlineWheel wheel, Time
     private static bool IsBroken(Exception error) =>
         error is IOException or SocketException or ObjectDisposedException or InvalidOperationException or OperationCanceledException;
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<LinkStatus> WaitForReplyAsync(TimeSpan timeout)
     {
         SetDeadline(Reading, timeout);
@@ -177,7 +178,7 @@ internal sealed class SmtpLink(IConnection connection, DeadlineWheel wheel, Time
         }
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<LinkStatus> WaitForFlushAsync(ValueTask<FlushResult> flush, TimeSpan timeout)
     {
         SetDeadline(Flushing, timeout);
