@@ -48,6 +48,15 @@ public class RecordLogBench
         await Task.WhenAll(_waits);
     }
 
+    /// <summary>One writer that waits for each record: what a commit costs.</summary>
+    [Benchmark]
+    public async Task AppendDurably()
+    {
+        var record = await _log!.AppendAsync(RecordType.Accepted, 1, _payload);
+        _log.TruncateBefore(record.Address);
+        await _log.WaitDurableAsync(record);
+    }
+
     [GlobalCleanup]
     public async Task CleanupAsync()
     {

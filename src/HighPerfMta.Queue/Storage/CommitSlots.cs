@@ -8,8 +8,8 @@ internal readonly record struct CommitPoint(long Begin, long Durable);
 
 /// <summary>
 /// Two preallocated 4 KiB slots written in turn, each with a sequence number and a CRC32C: a torn write leaves the older one. The begin
-/// address moves only here. FASTER's own commits carry nothing worth keeping: the log's tail is found by verifying its records, so its calls
-/// write nothing, and cannot fail inside FASTER where the failure would be swallowed.
+/// address moves only here. FASTER's own commits carry nothing worth keeping: the log's tail is found by verifying its records. It is given this as its
+/// commit manager so that it makes none of its own; its calls write nothing, and cannot fail inside FASTER where the failure would be swallowed.
 /// </summary>
 internal sealed class CommitSlots : ILogCommitManager
 {
