@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using HighPerfMta.Engine.Net;
+using HighPerfMta.Engine.Routing;
 using HighPerfMta.Engine.Smtp;
 using HighPerfMta.Protocol.Smtp;
 using Microsoft.Extensions.Logging;
@@ -53,7 +54,7 @@ public sealed class ReceptionHost : IAsyncDisposable
             relay = relay with { Networks = [] };
         }
 
-        ReceptionHost host = new(Loopback(profile) with { Relay = relay, Limits = LimitsOf(dialogue) }, time);
+        ReceptionHost host = new(Loopback(profile) with { Relay = relay, Limits = LimitsOf(dialogue), Routes = RoutesOf(dialogue) }, time);
         host.Intake.Refusal = dialogue.Options.GetValueOrDefault("refusal") switch
         {
             "lowspace" => Replies.InsufficientStorage,
@@ -64,6 +65,10 @@ public sealed class ReceptionHost : IAsyncDisposable
         host.Intake.CommitRefusal = dialogue.Options.ContainsKey("commit-refused") ? Replies.LocalError : null;
         return host;
     }
+
+    private static RouteTable? RoutesOf(Dialogue dialogue) => dialogue.Options.GetValueOrDefault("reject") is { } domain
+        ? new RouteTable([new Route([domain], new NextHop(NextHopKind.Reject))])
+        : null;
 
     /// <summary>A client of an in-memory session, and the session.</summary>
     public (ConnectionStream Client, Task Session) ConnectInMemory(

@@ -1,4 +1,5 @@
 using System.Net;
+using HighPerfMta.Engine.Routing;
 
 namespace HighPerfMta.Engine.Smtp;
 
@@ -66,4 +67,7 @@ public sealed record SmtpServerOptions
     public RelayOptions Relay { get; init; } = new();
 
     public LimitOptions Limits { get; init; } = new();
+
+    /// <summary>A recipient whose route is <c>reject</c> is refused at RCPT, so that nobody needs a report. Null: no such route.</summary>
+    public IRouteTable? Routes { get; init; }
 }

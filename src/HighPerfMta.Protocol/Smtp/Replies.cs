@@ -56,6 +56,7 @@ public static class Replies
     public static readonly SmtpReply Utf8SenderNeedsParameter = Make(553, 5, 6, 7, "Sender address is not ASCII and SMTPUTF8 was not given");
     public static readonly SmtpReply Utf8RecipientNeedsParameter = Make(553, 5, 6, 7, "Recipient address is not ASCII and SMTPUTF8 was not given");
     public static readonly SmtpReply RelayingDenied = Make(550, 5, 7, 1, "Relaying denied");
+    public static readonly SmtpReply DestinationRefused = Make(550, 5, 7, 1, "Mail to this destination is refused");
     public static readonly SmtpReply AccessDenied = Make(554, 5, 7, 1, "Access denied", close: true);
 
     // Limits

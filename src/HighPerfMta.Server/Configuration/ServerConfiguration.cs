@@ -98,6 +98,7 @@ internal sealed class ServerConfiguration
         Listeners = [.. Listeners.Select(static l => new ListenerOptions(l.Address!, l.Profile))],
         Relay = Relay,
         Limits = Limits,
+        Routes = new RouteTable(ForRouting()),
     };
 
     public QueueOptions ForQueue() => Queue with { DataDirectory = DataDirectory };

@@ -104,13 +104,15 @@ internal sealed class CapturingSink : IAsyncDisposable
     {
         string sender = "";
         List<string> recipients = [];
+        bool mail = false;
         while (await reader.ReadLineAsync(_stop.Token) is { } line)
         {
             string verb = line.Split(' ')[0].ToUpperInvariant();
             string reply = _replyTo(line) ?? verb switch
             {
                 "EHLO" => "250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8",
-                "DATA" => "354 go on",
+                "RCPT" when !mail => "503 5.5.1 MAIL first",
+                "DATA" => recipients.Count == 0 ? "554 5.5.1 no valid recipients" : "354 go on",
                 "QUIT" => "221 bye",
                 _ => "250 ok",
             };
@@ -119,6 +121,7 @@ internal sealed class CapturingSink : IAsyncDisposable
             {
                 sender = Path(line);
                 recipients = [];
+                mail = reply[0] == '2';
             }
             else if (verb == "RCPT" && reply[0] == '2')
             {

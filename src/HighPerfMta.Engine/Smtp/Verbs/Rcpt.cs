@@ -1,3 +1,4 @@
+using HighPerfMta.Engine.Routing;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
 
@@ -30,6 +31,13 @@ internal static class Rcpt
             transaction.RefusedRecipients++;
             session.Reject(denied, recipient, "rcpt");
             return denied;
+        }
+
+        if (session.Context.Options.Routes?.Find(recipient).Kind == NextHopKind.Reject)
+        {
+            transaction.RefusedRecipients++;
+            session.Reject(Replies.DestinationRefused, recipient, "rcpt");
+            return Replies.DestinationRefused;
         }
 
         transaction.Add(recipient);
