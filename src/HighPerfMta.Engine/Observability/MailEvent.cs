@@ -47,8 +47,8 @@ public readonly record struct MailEvent
 }
 
 /// <summary>
-/// Writes events to <c>&lt;data_dir&gt;/events/*.jsonl</c>. <see cref="Write"/> never blocks on the disk: it goes to a bounded buffer; when that is
-/// full the caller waits for its writer, so that no event is lost silently while the process lives.
+/// Writes events to <c>&lt;data_dir&gt;/events/*.jsonl</c>. <see cref="Write"/> never blocks and never throws: it goes to a bounded buffer in memory;
+/// when that is full the event is dropped and counted, and the log says how many were, so that none is lost silently.
 /// </summary>
 public interface IEventLog
 {

@@ -17,18 +17,8 @@ internal static class CrossChecks
         Addresses(configuration, problems, placeOf);
         Retry(configuration, problems, placeOf);
         Loops(configuration, problems);
-        if (configuration.Limits.ConnectionsPerIp > configuration.Limits.Connections)
-        {
-            problems.Add(placeOf("limits.connections_per_ip"), "limits.connections_per_ip",
-                $"{configuration.Limits.ConnectionsPerIp} is more than limits.connections ({configuration.Limits.Connections}); lower it or raise the other");
-        }
-
-        if (configuration.Delivery.ConnectionsPerSite > configuration.Delivery.Connections)
-        {
-            problems.Add(placeOf("delivery.connections_per_site"), "delivery.connections_per_site",
-                $"{configuration.Delivery.ConnectionsPerSite} is more than delivery.connections ({configuration.Delivery.Connections}); lower it or raise the other");
-        }
-
+        NotMore("limits.connections_per_ip", configuration.Limits.ConnectionsPerIp, "limits.connections", configuration.Limits.Connections, problems, placeOf);
+        NotMore("delivery.connections_per_site", configuration.Delivery.ConnectionsPerSite, "delivery.connections", configuration.Delivery.Connections, problems, placeOf);
         if (configuration.Queue.SegmentSize < configuration.Queue.PageSize)
         {
             problems.Add(placeOf("queue.segment_size"), "queue.segment_size", $"is less than a page of the log ({Units.FormatSize(configuration.Queue.PageSize)}); raise it");
@@ -38,6 +28,16 @@ internal static class CrossChecks
         {
             problems.Add(placeOf(configuration.Admin.Socket.Length > 0 ? "admin.socket" : "data_dir"), "admin.socket",
                 $"{configuration.SocketPath} is longer than the {MaxSocketPath} bytes that a socket's path may have; set a shorter admin.socket");
+        }
+    }
+
+    /// <summary>Only what somebody wrote can contradict; a default that is larger than the whole just never comes to bear.</summary>
+    private static void NotMore(string key, int value, string wholeKey, int whole, ProblemList problems, Func<string, Place> placeOf)
+    {
+        Place place = placeOf(key);
+        if (value > whole && place != placeOf(""))
+        {
+            problems.Add(place, key, $"{value} is more than {wholeKey} ({whole}); lower it or raise the other");
         }
     }
 
