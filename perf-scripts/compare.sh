@@ -170,6 +170,9 @@ profile = "relay"
 [queue]
 sync = true
 
+[admin]
+http = ""
+
 [[route]]
 domains = ["*"]
 to = "smtp://127.0.0.1:$sink_port"

@@ -6,7 +6,7 @@ public sealed record QueueOptions
     /// <summary>The data directory; the log lives in its <c>log</c> folder. Created if absent, mode 0700.</summary>
     public required string DataDirectory { get; init; }
 
-    /// <summary>Log pages kept in memory, bytes.</summary>
+    /// <summary>Most memory for log pages, bytes; the log takes 16 MiB of it as its write buffer.</summary>
     public long Memory { get; init; } = 256L << 20;
 
     /// <summary>Free bytes on the data directory's file system below which mail is refused with 452 4.3.1.</summary>

@@ -37,6 +37,9 @@ internal sealed class ServerUnderTest : IDisposable
             domains = ["*"]
             to = "smtp://{{nextHop}}"
 
+            [admin]
+            http = ""
+
             [retry]
             schedule = ["1s"]
 

@@ -9,6 +9,8 @@ namespace HighPerfMta.Queue.Log;
 /// </summary>
 public sealed partial class FasterRecordLog : IRecordLog
 {
+    private const long MaxBuffer = 16L << 20;
+
     private readonly QueueOptions _options;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
@@ -223,10 +225,14 @@ public sealed partial class FasterRecordLog : IRecordLog
         ? new LogUnavailableException("the log is closed", LogCondition.Closed)
         : new LogUnavailableException("the log takes no records: " + (engine.Failure?.Message ?? "the disk failed"), LogCondition.Failing, engine.Failure);
 
+    /// <summary>
+    /// Pages are a write buffer only: whoever fills them waits for the disk anyway, and reads take other ways. More of them would be filled once, by
+    /// any traffic, and never make the log faster.
+    /// </summary>
     private static long MemoryFor(long configured, int pageSize)
     {
         long memory = 4L * pageSize;
-        while (memory * 2 <= configured)
+        while (memory * 2 <= Math.Min(configured, MaxBuffer))
         {
             memory *= 2;
         }

@@ -83,7 +83,7 @@ internal static class SettingsTable
         "queue",
         "The durable queue in data_dir.",
         Of("memory", Kinds.SizeFrom(16 << 20, 1L << 40), static c => c.Queue.Memory, static (c, v) => c.Queue = c.Queue with { Memory = v },
-            "Log pages kept in memory."),
+            "Most memory for log pages. They are a write buffer, of which the log takes 16MiB: more would not make it faster."),
         Of("hot_bodies", Kinds.SizeFrom(0, 1L << 40), static c => c.Queue.HotBodies, static (c, v) => c.Queue = c.Queue with { HotBodies = v },
             "Just-received messages kept in memory for their first delivery; others are read from the log."),
         Of("disk_low_water", Kinds.SizeFrom(0, 1L << 50), static c => c.Queue.DiskLowWater, static (c, v) => c.Queue = c.Queue with { DiskLowWater = v },
