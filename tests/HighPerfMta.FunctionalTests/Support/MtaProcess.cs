@@ -36,7 +36,7 @@ internal sealed class MtaProcess : IAsyncDisposable
     public static string ProgramPath => System.IO.Path.Combine(AppContext.BaseDirectory, "hpmta.dll");
 
     /// <summary>Starts with a listener on a free port of 127.0.0.1 and the given further TOML.</summary>
-    public static async Task<MtaProcess> StartAsync(string toml, string profile = "relay")
+    public static async Task<MtaProcess> StartAsync(string toml, string profile = "relay", string http = "")
     {
         MtaProcess mta = new(FreePort());
         await File.WriteAllTextAsync(mta.ConfigFile, $"""
@@ -48,7 +48,7 @@ internal sealed class MtaProcess : IAsyncDisposable
             profile = "{profile}"
 
             [admin]
-            http = ""
+            http = "{http}"
 
             {toml}
             """);
