@@ -48,7 +48,7 @@ internal sealed class LogFiles : IDisposable
         LogFiles? files = null;
         try
         {
-            CreateRoot(disk, Path.GetFullPath(root));
+            disk.CreateDirectory(root);
             directoryLock = disk.TryLock(Path.Combine(root, "lock")) ?? throw new LogOpenException(
                 $"The data directory {root} is in use by another process", "Stop that process, or give this one another data directory.");
             string folder = Path.Combine(root, LogFolder);
@@ -57,6 +57,7 @@ internal sealed class LogFiles : IDisposable
                 Create(options, disk, root, folder);
             }
 
+            SyncNames(disk, Path.GetFullPath(folder), logger);
             files = Load(directoryLock, disk, folder);
             files.Examine(logger);
             return files;
@@ -81,18 +82,21 @@ internal sealed class LogFiles : IDisposable
         _lock.Dispose();
     }
 
-    // A directory whose name is not durable takes the log with it.
-    private static void CreateRoot(IDisk disk, string root)
+    // A directory whose name is not durable takes the log with it. At each opening: a process that was killed may have made it and not synced it.
+    private static void SyncNames(IDisk disk, string folder, ILogger logger)
     {
-        string? parent = Path.GetDirectoryName(root);
-        if (parent is null || disk.DirectoryExists(root))
+        for (string? directory = folder; directory is not null; directory = Path.GetDirectoryName(directory))
         {
-            return;
+            try
+            {
+                disk.SyncDirectory(directory);
+            }
+            catch (DiskException e)
+            {
+                // Above the data directory it may not be ours to open. If the disk takes no writes, the first record will say so.
+                logger.LogDebug("The directory's names could not be synced: {Cause}", e.Message);
+            }
         }
-
-        CreateRoot(disk, parent);
-        disk.CreateDirectory(root);
-        disk.SyncDirectory(parent);
     }
 
     // Everything is made under another name and renamed as a whole, so that a log folder without its superblock or first segment never exists.

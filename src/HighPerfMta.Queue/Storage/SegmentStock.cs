@@ -57,14 +57,18 @@ internal sealed class SegmentStock : IDisposable
         foreach (string name in _disk.List(_store.Directory))
         {
             string path = Path.Combine(_store.Directory, name);
-            if (name.StartsWith(FillingPrefix, StringComparison.Ordinal))
+            bool isSpare = name.StartsWith(SparePrefix, StringComparison.Ordinal);
+            if (isSpare && IsWhole(path))
+            {
+                _spares.Enqueue(path);
+            }
+            else if (isSpare || name.StartsWith(FillingPrefix, StringComparison.Ordinal))
             {
                 TryDelete(path);
             }
-            else if (name.StartsWith(SparePrefix, StringComparison.Ordinal))
+
+            if (isSpare && long.TryParse(name.AsSpan(SparePrefix.Length), NumberStyles.None, CultureInfo.InvariantCulture, out long number))
             {
-                _spares.Enqueue(path);
-                _ = long.TryParse(name.AsSpan(SparePrefix.Length), NumberStyles.None, CultureInfo.InvariantCulture, out long number);
                 _counter = Math.Max(_counter, number);
             }
         }
@@ -251,6 +255,12 @@ internal sealed class SegmentStock : IDisposable
             TryDelete(filling);
             throw;
         }
+    }
+
+    private bool IsWhole(string path)
+    {
+        using IDiskFile file = _disk.Open(path, DiskFileMode.OpenExisting);
+        return file.Length == _store.SegmentSize;
     }
 
     private void TryDelete(string path)

@@ -1,0 +1,111 @@
+using System.Diagnostics;
+using HighPerfMta.Queue.Storage;
+
+namespace HighPerfMta.Tests.Queue.Storage;
+
+public sealed class OsDiskTests : IDisposable
+{
+    private readonly OsDisk _disk = new();
+    private readonly string _directory = Directory.CreateTempSubdirectory("hpmta-disk-").FullName;
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Fact]
+    public void A_missing_file_is_an_error_with_its_number_and_is_not_created()
+    {
+        string path = Path.Combine(_directory, "absent");
+        Assert.Equal(DiskException.NotFound, Assert.Throws<DiskException>(() => _disk.Open(path, DiskFileMode.OpenExisting)).Errno);
+        Assert.False(File.Exists(path));
+    }
+
+    [Fact]
+    public void A_full_device_is_an_error_with_its_number()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "needs /dev/full");
+        using IDiskFile full = _disk.Open("/dev/full", DiskFileMode.OpenExisting);
+        var failed = Assert.Throws<DiskException>(() => full.Write(0, new byte[100]));
+        Assert.Equal(DiskException.NoSpace, failed.Errno);
+        Assert.True(failed.IsFull);
+        Assert.Contains("/dev/full", failed.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Reads_and_writes_are_positional_and_stop_at_the_end()
+    {
+        string path = Path.Combine(_directory, "file");
+        using IDiskFile file = _disk.Open(path, DiskFileMode.CreateNew);
+        file.Write(10, "hello"u8);
+        file.Flush();
+        Assert.Equal(15, file.Length);
+        byte[] buffer = new byte[10];
+        Assert.Equal(5, file.Read(10, buffer));
+        Assert.Equal("hello"u8, buffer.AsSpan(0, 5));
+        Assert.Equal(0, file.Read(100, buffer));
+        file.SetLength(100);
+        Assert.Equal(10, file.Read(20, buffer));
+        Assert.Throws<DiskException>(() => _disk.Open(path, DiskFileMode.CreateNew));
+    }
+
+    [Fact]
+    public void Names_are_listed_renamed_deleted_and_synced()
+    {
+        string folder = Path.Combine(_directory, "a", "b");
+        _disk.CreateDirectory(folder);
+        _disk.Open(Path.Combine(folder, "one"), DiskFileMode.CreateNew).Dispose();
+        _disk.Open(Path.Combine(folder, "two"), DiskFileMode.CreateNew).Dispose();
+        _disk.Rename(Path.Combine(folder, "one"), Path.Combine(folder, "two"));
+        _disk.SyncDirectory(folder);
+        Assert.Equal(["two"], _disk.List(folder));
+        _disk.Delete(Path.Combine(folder, "two"));
+        _disk.Delete(Path.Combine(folder, "two"));
+        Assert.Empty(_disk.List(folder));
+        _disk.Rename(folder, folder + "2");
+        Assert.True(_disk.DirectoryExists(folder + "2"));
+        _disk.DeleteDirectory(folder + "2");
+        Assert.False(_disk.DirectoryExists(folder + "2"));
+        Assert.True(_disk.FreeSpace(_directory) > 0);
+        Assert.Equal(DiskException.NotFound, Assert.Throws<DiskException>(() => _disk.SyncDirectory(folder)).Errno);
+    }
+
+    [Fact]
+    public void The_data_directory_is_for_its_owner_only()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "no modes");
+        string folder = Path.Combine(_directory, "private");
+        _disk.CreateDirectory(folder);
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute, new DirectoryInfo(folder).UnixFileMode);
+    }
+
+    [Fact]
+    public void A_lock_has_one_holder_at_a_time()
+    {
+        string path = Path.Combine(_directory, "lock");
+        using (IDisposable? held = _disk.TryLock(path))
+        {
+            Assert.NotNull(held);
+            Assert.Null(_disk.TryLock(path));
+        }
+
+        using IDisposable? again = _disk.TryLock(path);
+        Assert.NotNull(again);
+    }
+
+    [Fact]
+    public async Task A_lock_of_another_process_counts_and_goes_when_it_is_killed()
+    {
+        Assert.SkipUnless(File.Exists("/usr/bin/flock"), "needs flock(1)");
+        string path = Path.Combine(_directory, "lock");
+        using Process other = Process.Start(new ProcessStartInfo("/usr/bin/flock")
+        {
+            ArgumentList = { "--no-fork", path, "sh", "-c", "echo held; exec cat" },
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+        })!;
+        Assert.Equal("held", await other.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken));
+        Assert.Null(_disk.TryLock(path));
+        other.Kill();
+        await other.WaitForExitAsync(TestContext.Current.CancellationToken);
+        using IDisposable? mine = _disk.TryLock(path);
+        Assert.NotNull(mine);
+    }
+}

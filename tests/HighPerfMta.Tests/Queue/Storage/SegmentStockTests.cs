@@ -1,0 +1,93 @@
+using HighPerfMta.Queue.Storage;
+using HighPerfMta.TestKit;
+using Microsoft.Extensions.Logging.Abstractions;
+
+namespace HighPerfMta.Tests.Queue.Storage;
+
+public class SegmentStockTests
+{
+    private const int Size = 64 << 10;
+    private readonly FaultyDisk _disk = new();
+
+    public SegmentStockTests()
+    {
+        _disk.CreateDirectory("/log");
+        _disk.SyncDirectory("/");
+    }
+
+    [Fact]
+    public void A_segment_is_zeros_and_durable_before_it_has_its_name()
+    {
+        using var store = new SegmentStore(_disk, "/log", Size);
+        using SegmentStock stock = Stock(store);
+        var cuts = new List<FaultyDisk>();
+        _disk.Before = (_, _) => cuts.Add(_disk.PowerCut(cuts.Count));
+        stock.Provide(0);
+        stock.Provide(1);
+        cuts.Add(_disk.PowerCut(99));
+        Assert.True(cuts.Count > 5);
+        foreach (FaultyDisk cut in cuts)
+        {
+            using var found = new SegmentStore(cut, "/log", Size);
+            found.Load();
+            for (int segment = 0; segment <= found.Last; segment++)
+            {
+                Assert.Equal(Size, found.LengthOf(segment));
+                Assert.Equal(new byte[Size], cut.Contents($"/log/seg.{segment:D10}"));
+            }
+        }
+
+        Assert.Equal(1, store.Last);
+    }
+
+    [Fact]
+    public void Spares_of_an_earlier_run_are_taken_over_and_half_filled_ones_deleted()
+    {
+        Put("/log/spare.0000000007", new byte[Size]);
+        Put("/log/filling.0000000008", new byte[Size / 2]);
+        using var store = new SegmentStore(_disk, "/log", Size);
+        using SegmentStock stock = Stock(store);
+        stock.Start();
+        Assert.True(stock.Stop(TimeSpan.FromSeconds(60)));
+        Assert.DoesNotContain("/log/filling.0000000008", _disk.AllFiles());
+        stock.Provide(0);
+        Assert.DoesNotContain("/log/spare.0000000007", _disk.AllFiles());
+        Assert.Equal(new byte[Size], _disk.Contents("/log/seg.0000000000"));
+    }
+
+    [Fact]
+    public void A_spare_that_is_not_whole_is_not_used()
+    {
+        Put("/log/spare.0000000007", new byte[Size - 4096]);
+        using var store = new SegmentStore(_disk, "/log", Size);
+        using SegmentStock stock = Stock(store);
+        stock.Start();
+        Assert.True(stock.Stop(TimeSpan.FromSeconds(60)));
+        stock.Provide(0);
+        Assert.Equal(Size, store.LengthOf(0));
+    }
+
+    [Fact]
+    public void Without_room_there_is_no_segment_and_no_litter()
+    {
+        using var store = new SegmentStore(_disk, "/log", Size);
+        using SegmentStock stock = Stock(store);
+        _disk.Free = Size / 2;
+        Assert.True(Assert.Throws<DiskException>(() => stock.Provide(0)).IsFull);
+        Assert.Empty(_disk.AllFiles());
+        Assert.False(store.Contains(0));
+        _disk.Free = 10 * Size;
+        stock.Provide(0);
+        Assert.True(store.Contains(0));
+    }
+
+    private SegmentStock Stock(SegmentStore store) => new(_disk, store, target: 2, lowWater: 0, static () => { }, NullLogger.Instance);
+
+    private void Put(string path, byte[] contents)
+    {
+        using IDiskFile file = _disk.Open(path, DiskFileMode.CreateNew);
+        file.Write(0, contents);
+        file.Flush();
+        _disk.SyncDirectory("/log");
+    }
+}
