@@ -41,7 +41,8 @@ public interface IMailQueue : IAsyncDisposable
     /// <summary>
     /// Applies the updates in memory at once and appends one record for them. Returns when the record is in the log's memory;
     /// it is durable with the next commit, which this asks for. If the log is failing the record is kept and appended after recovery (delivery goes on).
-    /// A message whose last recipient became final leaves the queue.
+    /// A message whose last recipient became final leaves the queue. An update made from an older state than the present one is reconciled with it:
+    /// what is final stays final (only a delivery overrides), a hold outlives a deferral, attempts and delay notices are not forgotten.
     /// </summary>
     ValueTask UpdateAsync(QueuedMessage message, ReadOnlyMemory<RecipientUpdate> updates);
 

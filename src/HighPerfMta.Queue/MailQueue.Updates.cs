@@ -92,9 +92,9 @@ public sealed partial class MailQueue
         {
             RecipientUpdate update = updates[done++];
             RecipientState before = message.GetRecipient(update.Index);
-            message.SetRecipient(update.Index, update.State);
-            UpdateCodec.WriteState(ref writer, update.Index, update.State);
-            type = update.State.IsFinal ? type : TypeOf(before, update.State);
+            RecipientState after = message.Change(update.Index, update.State);
+            UpdateCodec.WriteState(ref writer, update.Index, after);
+            type = after.IsFinal ? type : TypeOf(before, after);
         }
 
         finished = message.OpenRecipients == 0;

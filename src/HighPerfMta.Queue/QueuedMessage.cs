@@ -33,6 +33,36 @@ public sealed record RecipientState(
 {
     /// <summary>Nothing more is to be done for the recipient.</summary>
     public bool IsFinal => Status is RecipientStatus.Delivered or RecipientStatus.Failed or RecipientStatus.Dropped;
+
+    /// <summary>
+    /// The state after <paramref name="update"/>, which its writer made from a state that may be older than this one: couriers and operators
+    /// change a recipient without waiting for each other. What is final stays so, except that a delivery that took place is never denied; a hold
+    /// outlives the end of an attempt; attempts are never forgotten, and neither is a delay notice.
+    /// </summary>
+    internal RecipientState Merge(RecipientState update)
+    {
+        if (IsFinal)
+        {
+            return update.Status == RecipientStatus.Delivered && Status != RecipientStatus.Delivered ? update : this;
+        }
+
+        if (update.DelayNoticeSent && !DelayNoticeSent && update.Attempts <= Attempts)
+        {
+            return update.IsFinal ? update : this with { DelayNoticeSent = true };
+        }
+
+        RecipientState merged = update;
+        if (update.Attempts < Attempts)
+        {
+            merged = merged with { Attempts = Attempts, LastOutcome = update.IsFinal ? update.LastOutcome : LastOutcome };
+        }
+        else if (update.Attempts > Attempts && Status == RecipientStatus.Held && update.Status == RecipientStatus.Pending)
+        {
+            merged = merged with { Status = RecipientStatus.Held };
+        }
+
+        return DelayNoticeSent && !merged.DelayNoticeSent ? merged with { DelayNoticeSent = true } : merged;
+    }
 }
 
 /// <summary>A message that is durable and has at least one recipient that is not final. Owned by the queue; readable from any thread.</summary>
@@ -80,6 +110,14 @@ public sealed class QueuedMessage
 
     /// <summary>Held while the states of the recipients change together with the record that says so.</summary>
     internal object Sync => _recipients;
+
+    /// <summary>Applies an update to one recipient and returns the state that came of it; the queue alone calls it, under its per-message ordering.</summary>
+    internal RecipientState Change(int index, RecipientState update)
+    {
+        RecipientState after = _recipients[index].Merge(update);
+        SetRecipient(index, after);
+        return after;
+    }
 
     /// <summary>Replaces one recipient's state; the queue alone calls it, under its per-message ordering.</summary>
     internal void SetRecipient(int index, RecipientState state)

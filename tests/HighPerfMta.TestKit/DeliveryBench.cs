@@ -109,6 +109,17 @@ public sealed class DeliveryBench : IAsyncDisposable
         }
     }
 
+    /// <summary>Cuts off what is in flight, and starts a new room on the same queue.</summary>
+    public async Task RestartAsync()
+    {
+        await DisposeAsync();
+        _room = null;
+        foreach (QueuedMessage message in Queue.Messages)
+        {
+            Room.Enqueue(message);
+        }
+    }
+
     public async ValueTask DisposeAsync()
     {
         if (_room is not null)

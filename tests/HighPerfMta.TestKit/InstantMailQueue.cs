@@ -66,10 +66,10 @@ public sealed class InstantMailQueue : IMailQueue
         {
             foreach (RecipientUpdate update in updates.Span)
             {
-                message.SetRecipient(update.Index, update.State);
+                RecipientState after = message.Change(update.Index, update.State);
                 if (KeepUpdates)
                 {
-                    Updates.Enqueue((message, update));
+                    Updates.Enqueue((message, update with { State = after }));
                 }
             }
         }

@@ -104,9 +104,9 @@ internal sealed partial class DeliveryShard
         {
             due = site.BackOffUntil;
         }
-        else if (CanStart(site) && !site.Starved && site.Connections < _services.Options.ConnectionsPerSite)
+        else if (CanStart(site) && !site.Starved)
         {
-            due = Math.Max(site.LastHandOver + Stall, _now + 1);
+            due = NextOpening(site);
         }
 
         if (due == long.MaxValue)
@@ -125,6 +125,28 @@ internal sealed partial class DeliveryShard
         }
     }
 
+    /// <summary>
+    /// When a further connection may be opened although nothing happens until then. A site at its limit waits for its couriers' answers; one
+    /// that found no permit looks again after <see cref="Stall"/>, never sooner.
+    /// </summary>
+    private long NextOpening(SiteQueue site)
+    {
+        if (site.Connections < ConnectionLimit(site))
+        {
+            long stalled = site.LastHandOver + Stall;
+            return stalled > _now ? stalled : _now + Stall;
+        }
+
+        bool atCeiling = site.CeilingUntil > _now && site.Connections < Math.Min(_services.Options.ConnectionsPerSite, site.Allowed);
+        return atCeiling ? site.CeilingUntil : long.MaxValue;
+    }
+
+    private int ConnectionLimit(SiteQueue site)
+    {
+        int limit = Math.Min(_services.Options.ConnectionsPerSite, site.Allowed);
+        return site.CeilingUntil > _now ? Math.Min(limit, site.Ceiling) : limit;
+    }
+
     private CourierWorker? TakeIdle(SiteQueue site)
     {
         if (site.Idle.Count == 0)
@@ -141,10 +163,8 @@ internal sealed partial class DeliveryShard
     /// <summary>A further courier, if the site, the queue's length and the permits allow one.</summary>
     private CourierWorker? Open(SiteQueue site)
     {
-        int limit = Math.Min(_services.Options.ConnectionsPerSite, site.Allowed);
-        limit = site.CeilingUntil > _now ? Math.Min(limit, site.Ceiling) : limit;
         bool needed = site.Usable == 0 || site.Waiting > JobsPerConnection * site.Usable || _now - site.LastHandOver >= Stall;
-        if (site.Connections >= limit || !needed)
+        if (site.Connections >= ConnectionLimit(site) || !needed)
         {
             return null;
         }

@@ -111,7 +111,12 @@ internal sealed partial class DeliveryShard
 
             PumpSites();
             CloseIdle();
-            ArmTimer();
+            if (!_draining)
+            {
+                // What is due stays due then: a timer for it would fire without end.
+                ArmTimer();
+            }
+
             foreach (TaskCompletionSource barrier in _barriers)
             {
                 barrier.TrySetResult();

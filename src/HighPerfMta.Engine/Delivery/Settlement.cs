@@ -38,6 +38,7 @@ internal sealed class Settlement(DeliveryServices services, DeliveryJob job, Set
     private const string DiscardSite = "discard";
 
     private readonly List<RecipientUpdate> _updates = [];
+    private List<(int Recipient, DeliveryOutcome Outcome)>? _reported;
 
     public DeliveryJob Job { get; } = job;
 
@@ -179,23 +180,40 @@ internal sealed class Settlement(DeliveryServices services, DeliveryJob job, Set
     /// <summary>The report first, then the final states. A recipient that an operator dropped meanwhile is left alone.</summary>
     private async ValueTask FailAsync(List<(int Recipient, DeliveryOutcome Outcome)> failures, MailEventKind kind)
     {
-        failures.RemoveAll(f => Message.GetRecipient(f.Recipient).IsFinal);
-        if (failures.Count == 0)
-        {
-            return;
-        }
-
-        await services.Reports.SendAsync(Reports.ReportKind.Failure, Message, failures, services.Cancellation);
+        // What a run before this one reported is not reported again, and what became final or due since is not in it.
+        failures = await ReportOnceAsync(Reports.ReportKind.Failure, failures);
         DateTimeOffset now = services.Time.GetUtcNow();
         foreach ((int recipient, DeliveryOutcome outcome) in failures)
         {
             RecipientState before = Message.GetRecipient(recipient);
+            if (before.IsFinal)
+            {
+                continue;
+            }
+
             int attempts = before.Attempts + (kind == MailEventKind.Bounced ? 1 : 0);
             Add(recipient, before with { Status = RecipientStatus.Failed, Attempts = attempts, DueAt = now, LastOutcome = outcome });
             services.Recorder.Write(kind, Message, recipient, SiteKey, outcome, attempts, now);
         }
 
         await UpdateAsync();
+    }
+
+    private async ValueTask<List<(int Recipient, DeliveryOutcome Outcome)>> ReportOnceAsync(
+        Reports.ReportKind kind, List<(int Recipient, DeliveryOutcome Outcome)> recipients)
+    {
+        if (_reported is null)
+        {
+            recipients.RemoveAll(r => Message.GetRecipient(r.Recipient).IsFinal);
+            if (recipients.Count > 0)
+            {
+                await services.Reports.SendAsync(kind, Message, recipients, services.Cancellation);
+            }
+
+            _reported = recipients;
+        }
+
+        return _reported;
     }
 
     private List<(int Recipient, DeliveryOutcome Outcome)> Expired()
@@ -225,12 +243,7 @@ internal sealed class Settlement(DeliveryServices services, DeliveryJob job, Set
             }
         }
 
-        if (delayed.Count == 0)
-        {
-            return;
-        }
-
-        await services.Reports.SendAsync(Reports.ReportKind.Delay, Message, delayed, services.Cancellation);
+        delayed = await ReportOnceAsync(Reports.ReportKind.Delay, delayed);
         DateTimeOffset now = services.Time.GetUtcNow();
         foreach ((int recipient, DeliveryOutcome outcome) in delayed)
         {
