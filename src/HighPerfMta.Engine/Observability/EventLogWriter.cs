@@ -29,6 +29,7 @@ public sealed partial class EventLogWriter : IEventLog, IAsyncDisposable
     private long _dropped;
     private long _droppedTold;
     private bool _failing;
+    private TaskCompletionSource? _flush;
 
     /// <exception cref="IOException">The folder or file cannot be made.</exception>
     /// <exception cref="UnauthorizedAccessException">As above.</exception>
@@ -79,6 +80,25 @@ public sealed partial class EventLogWriter : IEventLog, IAsyncDisposable
         }
     }
 
+    /// <summary>Completes when every event written before is in the file (not on stable storage), or lost to a failing disk.</summary>
+    public Task FlushAsync()
+    {
+        TaskCompletionSource flush;
+        lock (_lock)
+        {
+            if (_closed || !_options.Enabled)
+            {
+                return Task.CompletedTask;
+            }
+
+            flush = _flush ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            _awake = true;
+        }
+
+        _wake.Release();
+        return flush.Task;
+    }
+
     /// <summary>Writes what is buffered and closes the file.</summary>
     public async ValueTask DisposeAsync()
     {
@@ -111,51 +131,60 @@ public sealed partial class EventLogWriter : IEventLog, IAsyncDisposable
         while (true)
         {
             await _wake.WaitAsync();
-            if (!_closed)
+            if (IsCalm())
             {
                 await Task.Delay(Gather, _time);
             }
 
-            ArrayBufferWriter<byte> full = Swap();
+            ArrayBufferWriter<byte> full = Swap(out TaskCompletionSource? flush, out bool last);
             await WriteAsync(full.WrittenMemory);
             full.ResetWrittenCount();
-            lock (_lock)
+            flush?.TrySetResult();
+            if (last)
             {
-                if (_closed && _filling.WrittenCount == 0)
-                {
-                    return;
-                }
-            }
-
-            if (_closed)
-            {
-                _wake.Release();
+                return;
             }
         }
     }
 
-    private ArrayBufferWriter<byte> Swap()
+    /// <summary>Nobody waits for the file: events may gather.</summary>
+    private bool IsCalm()
     {
         lock (_lock)
         {
+            return !_closed && _flush is null;
+        }
+    }
+
+    private ArrayBufferWriter<byte> Swap(out TaskCompletionSource? flush, out bool last)
+    {
+        lock (_lock)
+        {
+            TellLost();
             ArrayBufferWriter<byte> full = _filling;
             _filling = _spare;
             _spare = full;
-            _awake = false;
             _json.Reset(_filling);
-            long lost = Dropped - _droppedTold;
-            if (lost > 0)
-            {
-                _droppedTold += lost;
-                _json.WriteStartObject();
-                _json.WriteString("time"u8, _time.GetUtcNow());
-                _json.WriteString("event"u8, "events_lost"u8);
-                _json.WriteNumber("count"u8, lost);
-                _json.WriteEndObject();
-                EndLine();
-            }
-
+            _awake = false;
+            flush = _flush;
+            _flush = null;
+            last = _closed;
             return full;
+        }
+    }
+
+    private void TellLost()
+    {
+        long lost = Dropped - _droppedTold;
+        if (lost > 0)
+        {
+            _droppedTold += lost;
+            _json.WriteStartObject();
+            _json.WriteString("time"u8, _time.GetUtcNow());
+            _json.WriteString("event"u8, "events_lost"u8);
+            _json.WriteNumber("count"u8, lost);
+            _json.WriteEndObject();
+            EndLine();
         }
     }
 

@@ -50,6 +50,19 @@ internal sealed class ControlClient : IDisposable
         }
     }
 
+    /// <summary>Has the server write its events to the file; where none runs everything is there already.</summary>
+    public async Task FlushEventsAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            using HttpResponseMessage response = await SendAsync(new HttpRequestMessage(HttpMethod.Post, ControlApi.FlushPath), cancellation);
+        }
+        catch (CommandFailedException)
+        {
+            // The files can be read without it.
+        }
+    }
+
     /// <summary>Copies the message as it will be sent.</summary>
     public async Task CopyRawAsync(string id, Stream destination, CancellationToken cancellation)
     {

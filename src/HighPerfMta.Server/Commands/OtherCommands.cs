@@ -27,6 +27,8 @@ internal static class TraceCommand
             }
 
             ServerConfiguration configuration = target.Load(parsed, output);
+            using ControlClient client = new(configuration);
+            await client.FlushEventsAsync(cancellation);
             List<JsonObject> events = [];
             await foreach (JsonObject found in EventLogReader.FindAsync(configuration.ForEvents().Folder, wanted, cancellation))
             {

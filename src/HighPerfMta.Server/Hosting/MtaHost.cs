@@ -124,7 +124,7 @@ internal sealed partial class MtaHost : IAsyncDisposable
         _reception = Own(new SmtpServer(_configuration.ForReception(), intake, events, wheel, _time, _loggers));
         ControlRoom control = outbound.CreateControl(queue, events, _time);
         _state.Control = control;
-        AdminSocket admin = Own(new AdminSocket(_configuration.SocketPath, control));
+        AdminSocket admin = Own(new AdminSocket(_configuration.SocketPath, control, events));
         await admin.StartAsync();
         Own(new ServerMetrics(queue, outbound.Delivery, _reception, events));
         queue.Announce = outbound.Delivery.Enqueue;

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using HighPerfMta.Engine.Control;
+using HighPerfMta.Engine.Observability;
 using HighPerfMta.Server.Hosting;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -11,7 +12,7 @@ using Microsoft.Extensions.DependencyInjection;
 namespace HighPerfMta.Server.Web;
 
 /// <summary>The Unix socket that the commands use. Whoever may open it (mode 0600: this user, and root) may do everything.</summary>
-internal sealed class AdminSocket(string path, IControl control) : IAsyncDisposable
+internal sealed class AdminSocket(string path, IControl control, EventLogWriter events) : IAsyncDisposable
 {
     private WebApplication? _application;
 
@@ -29,7 +30,7 @@ internal sealed class AdminSocket(string path, IControl control) : IAsyncDisposa
             builder.Services.Configure<SocketTransportOptions>(static o => o.CreateBoundListenSocket = Bind);
             builder.WebHost.ConfigureKestrel(o => o.ListenUnixSocket(path, static l => l.Protocols = HttpProtocols.Http1));
             WebApplication application = builder.Build();
-            ControlApi.Map(application, control);
+            ControlApi.Map(application, control, events);
             _application = application;
             await application.StartAsync();
         }

@@ -3,6 +3,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization.Metadata;
 using HighPerfMta.Engine.Control;
+using HighPerfMta.Engine.Observability;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
 using HighPerfMta.Queue.Log;
@@ -20,10 +21,11 @@ internal static class ControlApi
     public const string StatusPath = "/control/status";
     public const string MessagePath = "/control/message/";
     public const string RoutePath = "/control/route";
+    public const string FlushPath = "/control/flush-events";
 
     private static readonly byte[] NewLine = "\n"u8.ToArray();
 
-    public static void Map(WebApplication application, IControl control)
+    public static void Map(WebApplication application, IControl control, EventLogWriter events)
     {
         application.MapPost(ListPath, Guarded(context => ListAsync(context, control)));
         application.MapPost(CountPath, Guarded(async context =>
@@ -32,6 +34,7 @@ internal static class ControlApi
             await WriteAsync(context, control.Count(body.Filter.ToFilter(), body.By));
         }));
         application.MapPost(ActPath, Guarded(context => ActAsync(context, control)));
+        application.MapPost(FlushPath, Guarded(async _ => await events.FlushAsync()));
         application.MapGet(StatusPath, Guarded(context => WriteAsync(context, control.Status())));
         application.MapGet(MessagePath + "{id}", Guarded(context =>
             control.Show(IdOf(context)) is { } message ? WriteAsync(context, message) : NotQueuedAsync(context)));

@@ -158,11 +158,27 @@ public sealed class EventLogTests : IDisposable
     }
 
     [Fact]
+    public async Task After_a_flush_everything_is_in_the_file()
+    {
+        await using EventLogWriter log = Open();
+        await log.FlushAsync();
+        for (int i = 1; i <= 20; i++)
+        {
+            log.Write(Event(i));
+            await log.FlushAsync();
+            Assert.Equal(i, Lines().Length);
+        }
+
+        await Task.WhenAll(log.FlushAsync(), log.FlushAsync());
+    }
+
+    [Fact]
     public async Task A_closed_or_disabled_log_takes_no_events_and_throws_nothing()
     {
         EventLogWriter log = Open();
         await log.DisposeAsync();
         await log.DisposeAsync();
+        await log.FlushAsync();
         log.Write(Event(1));
         Assert.Equal(1, log.Dropped);
         await using EventLogWriter off = Open(Options with { Enabled = false, Folder = Path.Combine(_folder, "off") });
