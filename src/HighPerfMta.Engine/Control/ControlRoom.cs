@@ -4,6 +4,7 @@ using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Engine.Dns;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Engine.Routing;
+using HighPerfMta.Engine.Smtp;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
@@ -12,7 +13,7 @@ namespace HighPerfMta.Engine.Control;
 
 /// <summary>The façade for commands and HTTP over the rooms of a running server.</summary>
 public sealed class ControlRoom(
-    IMailQueue queue, IDelivery delivery, ISiteResolver resolver, IRouteTable routes, IDnsResolver dns, IEventLog events, TimeProvider time) : IControl
+    IMailQueue queue, IDelivery delivery, ISiteResolver resolver, IRouteTable routes, RelayPolicy relay, IDnsResolver dns, IEventLog events, TimeProvider time) : IControl
 {
     /// <summary>Changes waiting for one commit together.</summary>
     private const int Batch = 256;
@@ -121,6 +122,7 @@ public sealed class ControlRoom(
         {
             ["address"] = recipient!.ToString(),
             ["domain"] = recipient.Domain,
+            ["class"] = relay.IsRelayDomain(recipient) ? "relay" : "remote",
             ["route"] = hop.ToString(),
         };
         SiteDecision decision = await resolver.ResolveAsync(recipient, cancellation);

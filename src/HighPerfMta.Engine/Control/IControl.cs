@@ -67,7 +67,7 @@ public interface IControl
     /// <summary>How the server is: the queue's condition and size, connections, and the busiest sites.</summary>
     JsonObject Status();
 
-    /// <summary>How an address would be delivered: class, route, MX, addresses; without sending.</summary>
+    /// <summary>How an address would be delivered: class (relay: in relay.domains; remote), route, MX, addresses; without sending.</summary>
     ValueTask<JsonObject> RouteAsync(string address, CancellationToken cancellation);
 }
 

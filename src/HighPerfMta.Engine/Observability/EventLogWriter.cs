@@ -42,7 +42,7 @@ public sealed partial class EventLogWriter : IEventLog, IAsyncDisposable
         _json = new Utf8JsonWriter(_filling, new JsonWriterOptions { SkipValidation = true });
         if (options.Enabled)
         {
-            Directory.CreateDirectory(options.Folder);
+            MakeFolder(options.Folder);
             OpenNewest();
         }
 
@@ -270,6 +270,18 @@ public sealed partial class EventLogWriter : IEventLog, IAsyncDisposable
         for (int i = 0; i < files.Count - _options.Files; i++)
         {
             File.Delete(files[i]);
+        }
+    }
+
+    private static void MakeFolder(string folder)
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            Directory.CreateDirectory(folder);
+        }
+        else
+        {
+            Directory.CreateDirectory(folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         }
     }
 

@@ -4,6 +4,7 @@ using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Engine.Dns;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Engine.Routing;
+using HighPerfMta.Engine.Smtp;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
@@ -30,7 +31,7 @@ public sealed class ControlRoomTests : IAsyncLifetime
         DateTimeOffset now = _bench.Time.GetUtcNow();
         RouteTable routes = new([new Route(["held.example"], new NextHop(NextHopKind.Hold))]);
         SiteResolver resolver = new(routes, _dns, new DeliveryOptions { Hostname = "mta.example" });
-        _control = new ControlRoom(_bench.Queue, _delivery, resolver, routes, _dns, _bench.Events, _bench.Time);
+        _control = new ControlRoom(_bench.Queue, _delivery, resolver, routes, new RelayPolicy(new RelayOptions { Domains = ["b.example"] }), _dns, _bench.Events, _bench.Time);
         _held = _bench.Message(null, _ => new RecipientState(RecipientStatus.Held, 0, now, null), "c@c.example");
         _bench.Time.Advance(TimeSpan.FromHours(2));
         _tried = _bench.Message(
@@ -190,7 +191,8 @@ public sealed class ControlRoomTests : IAsyncLifetime
         Assert.Equal(("held.example", "hold", "held"), (held["domain"]!.ToString(), held["route"]!.ToString(), held["verdict"]!.ToString()));
 
         JsonObject mx = await _control.RouteAsync("x@B.example", default);
-        Assert.Equal(("mx", "deliverable"), (mx["route"]!.ToString(), mx["verdict"]!.ToString()));
+        Assert.Equal(("relay", "mx", "deliverable"), (mx["class"]!.ToString(), mx["route"]!.ToString(), mx["verdict"]!.ToString()));
+        Assert.Equal("remote", held["class"]!.ToString());
         JsonNode host = Assert.Single((JsonArray)mx["hosts"]!)!;
         Assert.Equal(("mx1.b.example", 10, 25), (host["host"]!.ToString(), host["preference"]!.GetValue<int>(), host["port"]!.GetValue<int>()));
         Assert.Equal(["2001:db8::10", "192.0.2.10"], ((JsonArray)host["addresses"]!).Select(static a => a!.ToString()));
