@@ -12,7 +12,7 @@ namespace HighPerfMta.Server.Commands;
 /// <summary><c>hpmta trace ID</c>: needs the event log only, not a running server.</summary>
 internal static class TraceCommand
 {
-    private static readonly string[] Heads = ["time", "event", "recipient", "site", "attempt", "reply"];
+    public static string[] Heads { get; } = ["time", "event", "recipient", "site", "attempt", "reply"];
 
     public static Command Create(Target target, Output output)
     {
@@ -28,13 +28,7 @@ internal static class TraceCommand
 
             ServerConfiguration configuration = target.Load(parsed, output);
             using ControlClient client = new(configuration);
-            await client.FlushEventsAsync(cancellation);
-            List<JsonObject> events = [];
-            await foreach (JsonObject found in EventLogReader.FindAsync(configuration.ForEvents().Folder, wanted, cancellation))
-            {
-                events.Add(found);
-            }
-
+            List<JsonObject> events = await EventsAsync(configuration, client, wanted.ToString(), cancellation);
             if (parsed.GetValue(json))
             {
                 output.Json(new JsonArray([.. events]));
@@ -54,7 +48,23 @@ internal static class TraceCommand
         return command;
     }
 
-    private static string[] RowOf(JsonObject e)
+    /// <summary>The events of a message, those included that a running server has not written yet.</summary>
+    public static async Task<List<JsonObject>> EventsAsync(ServerConfiguration configuration, ControlClient client, string id, CancellationToken cancellation)
+    {
+        List<JsonObject> events = [];
+        if (MessageId.TryParse(id, out MessageId wanted))
+        {
+            await client.FlushEventsAsync(cancellation);
+            await foreach (JsonObject found in EventLogReader.FindAsync(configuration.ForEvents().Folder, wanted, cancellation))
+            {
+                events.Add(found);
+            }
+        }
+
+        return events;
+    }
+
+    public static string[] RowOf(JsonObject e)
     {
         string code = Shown(e, "code");
         string enhanced = Shown(e, "enhanced");

@@ -97,10 +97,11 @@ internal static class QueueCommand
         Option<bool> json = new("--json") { Description = "write JSON" };
         Option<bool> headers = new("--headers") { Description = "write the message's header" };
         Option<bool> raw = new("--raw") { Description = "write the whole message, octet for octet" };
-        Command command = new("show", "show a message: envelope, state and last reply of each recipient") { id, json, headers, raw };
+        Command command = new("show", "show a message: envelope, state of each recipient, and every attempt with its reply") { id, json, headers, raw };
         command.SetAction(async (parsed, cancellation) =>
         {
-            using ControlClient client = new(target.Load(parsed, output));
+            ServerConfiguration configuration = target.Load(parsed, output);
+            using ControlClient client = new(configuration);
             string wanted = parsed.GetRequiredValue(id);
             if (parsed.GetValue(raw))
             {
@@ -117,6 +118,7 @@ internal static class QueueCommand
             }
 
             JsonObject message = await client.GetAsync(ControlClient.MessagePath(wanted), cancellation);
+            message["events"] = new JsonArray([.. await TraceCommand.EventsAsync(configuration, client, wanted, cancellation)]);
             if (parsed.GetValue(json))
             {
                 output.Json(message);
@@ -209,6 +211,17 @@ internal static class QueueCommand
                 ("recipient", Shown(recipient["address"])), ("state", Shown(recipient["state"])), ("attempts", Shown(recipient["attempts"])), ("due", Shown(recipient["due"])),
                 ("site", Shown(recipient["site"])), ("last reply", Shown(recipient["reply"])), ("stage", Shown(recipient["stage"])), ("peer", Shown(recipient["peer"])),
             ]);
+        }
+
+        WriteEvents(message, output);
+    }
+
+    private static void WriteEvents(JsonObject message, Output output)
+    {
+        if (message["events"] is JsonArray { Count: > 0 } events)
+        {
+            output.Out.WriteLine();
+            output.Table(TraceCommand.Heads, events.OfType<JsonObject>().Select(TraceCommand.RowOf));
         }
     }
 

@@ -109,7 +109,8 @@ internal sealed partial class MtaHost : IAsyncDisposable
             Http = await web.StartAsync();
         }
 
-        EventLogWriter events = Own(new EventLogWriter(_configuration.ForEvents(), _time, _loggers.CreateLogger<EventLogWriter>()));
+        EventLogWriter log = Own(new EventLogWriter(_configuration.ForEvents(), _time, _loggers.CreateLogger<EventLogWriter>()));
+        MailMeter events = Own(new MailMeter(log), static m => m.Dispose());
         DeadlineWheel wheel = Own(new DeadlineWheel(_time), static w => w.Dispose());
         QueueOptions queueOptions = _configuration.ForQueue();
         if (!queueOptions.Sync)
@@ -122,11 +123,11 @@ internal sealed partial class MtaHost : IAsyncDisposable
         Outbound outbound = Own(new Outbound(_configuration, queue, intake, events, wheel, _time, _loggers));
         _delivery = outbound.Delivery;
         _reception = Own(new SmtpServer(_configuration.ForReception(), intake, events, wheel, _time, _loggers));
-        ControlRoom control = outbound.CreateControl(queue, events, _time);
+        ControlRoom control = outbound.CreateControl(_configuration, queue, events, _time);
         _state.Control = control;
-        AdminSocket admin = Own(new AdminSocket(_configuration.SocketPath, control, events));
+        AdminSocket admin = Own(new AdminSocket(_configuration.SocketPath, control, log));
         await admin.StartAsync();
-        Own(new ServerMetrics(queue, outbound.Delivery, _reception, events));
+        Own(new ServerMetrics(queue, outbound.Delivery, log));
         queue.Announce = outbound.Delivery.Enqueue;
         queue.Start();
         _reception.Start();
@@ -139,7 +140,16 @@ internal sealed partial class MtaHost : IAsyncDisposable
     {
         ILogger logger = _loggers.CreateLogger<MailQueue>();
         FasterRecordLog log = FasterRecordLog.Open(options, _time, _loggers.CreateLogger<FasterRecordLog>());
-        return MailQueue.Open(log, options, _time, logger);
+        try
+        {
+            return MailQueue.Open(log, options, _time, logger);
+        }
+        catch
+        {
+            // The queue owns its log only once it is open.
+            _closing.Push(log);
+            throw;
+        }
     }
 
     private void MakeDataDirectory()

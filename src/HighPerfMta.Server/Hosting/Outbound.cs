@@ -6,6 +6,7 @@ using HighPerfMta.Engine.Net;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Engine.Reports;
 using HighPerfMta.Engine.Routing;
+using HighPerfMta.Engine.Smtp;
 using HighPerfMta.Queue;
 using HighPerfMta.Server.Configuration;
 using Microsoft.Extensions.Logging;
@@ -34,7 +35,12 @@ internal sealed class Outbound : IAsyncDisposable
 
     public IDelivery Delivery => _delivery;
 
-    public ControlRoom CreateControl(IMailQueue queue, IEventLog events, TimeProvider time) => new(queue, _delivery, _resolver, _routes, _dns, events, time);
+    public ControlRoom CreateControl(ServerConfiguration configuration, IMailQueue queue, IEventLog events, TimeProvider time) =>
+        new(queue, _delivery, _resolver, _routes, new RelayPolicy(configuration.Relay), _dns, events, time);
 
-    public ValueTask DisposeAsync() => _delivery.DisposeAsync();
+    public async ValueTask DisposeAsync()
+    {
+        await _delivery.DisposeAsync();
+        _dns.Dispose();
+    }
 }

@@ -2,7 +2,6 @@ using System.Diagnostics;
 using System.Diagnostics.Metrics;
 using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Engine.Observability;
-using HighPerfMta.Engine.Smtp;
 using HighPerfMta.Queue;
 using HighPerfMta.Queue.Log;
 
@@ -13,12 +12,11 @@ internal sealed class ServerMetrics : IAsyncDisposable
 {
     private readonly Meter _meter = new("HighPerfMta.Server");
 
-    public ServerMetrics(IMailQueue queue, IDelivery delivery, SmtpServer reception, EventLogWriter events)
+    public ServerMetrics(IMailQueue queue, IDelivery delivery, EventLogWriter events)
     {
         _meter.CreateObservableGauge("hpmta_queue_messages", () => queue.Count, description: "Messages queued");
         _meter.CreateObservableGauge("hpmta_queue_healthy", () => queue.Condition == LogCondition.Healthy ? 1 : 0, description: "1 when the queue takes new mail");
         _meter.CreateObservableGauge("hpmta_queue_damaged_ranges", () => queue.Damage.Count, description: "Stretches of the log that could not be read at start");
-        _meter.CreateObservableGauge("hpmta_smtp_sessions", () => reception.SessionCount, description: "Inbound sessions open");
         _meter.CreateObservableGauge("hpmta_delivery_transactions", () => delivery.Activity.Transactions, description: "Outbound transactions under way");
         _meter.CreateObservableGauge("hpmta_delivery_connections", () => delivery.Activity.Connections, description: "Outbound connections open");
         _meter.CreateObservableCounter("hpmta_events_lost_total", () => events.Dropped, description: "Events that could not be written to the event log");

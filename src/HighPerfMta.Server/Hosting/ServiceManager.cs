@@ -6,13 +6,15 @@ namespace HighPerfMta.Server.Hosting;
 /// <summary>Tells systemd how the service is (sd_notify(3)); does nothing where nobody asked for it.</summary>
 internal static class ServiceManager
 {
-    public static void Ready() => Notify("READY=1");
+    public static void Ready() => Notify(Address, "READY=1");
 
-    public static void Stopping() => Notify("STOPPING=1");
+    public static void Stopping() => Notify(Address, "STOPPING=1");
 
-    private static void Notify(string state)
+    private static string? Address => Environment.GetEnvironmentVariable("NOTIFY_SOCKET");
+
+    internal static void Notify(string? name, string state)
     {
-        if (Environment.GetEnvironmentVariable("NOTIFY_SOCKET") is not { Length: > 1 } name)
+        if (name is not { Length: > 1 })
         {
             return;
         }

@@ -28,7 +28,12 @@ internal sealed class AdminSocket(string path, IControl control, EventLogWriter 
         {
             WebApplicationBuilder builder = WebHosts.CreateBuilder();
             builder.Services.Configure<SocketTransportOptions>(static o => o.CreateBoundListenSocket = Bind);
-            builder.WebHost.ConfigureKestrel(o => o.ListenUnixSocket(path, static l => l.Protocols = HttpProtocols.Http1));
+            builder.WebHost.ConfigureKestrel(o =>
+            {
+                // A long list may stand still in somebody's pager.
+                o.Limits.MinResponseDataRate = null;
+                o.ListenUnixSocket(path, static l => l.Protocols = HttpProtocols.Http1);
+            });
             WebApplication application = builder.Build();
             ControlApi.Map(application, control, events);
             _application = application;

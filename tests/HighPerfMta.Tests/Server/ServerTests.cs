@@ -18,6 +18,7 @@ public class ServerTests
         Assert.Contains("# TYPE hpmta_queue_messages gauge\nhpmta_queue_messages 0\n", metrics, StringComparison.Ordinal);
         Assert.Contains("# TYPE hpmta_smtp_connections_total counter\nhpmta_smtp_connections_total ", metrics, StringComparison.Ordinal);
         Assert.All(metrics.Split('\n', StringSplitOptions.RemoveEmptyEntries), static l => Assert.Matches("^(# (HELP|TYPE) hpmta_|hpmta_[a-z_]+({[^}]*})? [0-9])", l));
+        Assert.Contains("hpmta_mail_events_total{event=\"delivered\"} 0\n", metrics, StringComparison.Ordinal);
         string page = await http.GetStringAsync("/");
         Assert.Contains("<td>healthy</td>", page, StringComparison.Ordinal);
 
@@ -165,6 +166,22 @@ public class ServerTests
         (int exit, string output, _) = await ServerBench.CommandAsync("version");
         Assert.Equal(0, exit);
         Assert.StartsWith("hpmta 0.1.0 on .NET 10", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task The_service_manager_is_told_on_its_socket()
+    {
+        using TempFolder folder = new();
+        using Socket manager = new(AddressFamily.Unix, SocketType.Dgram, ProtocolType.Unspecified);
+        manager.Bind(new UnixDomainSocketEndPoint(folder.File("notify")));
+        ServiceManager.Notify(folder.File("notify"), "READY=1");
+        byte[] told = new byte[64];
+        using CancellationTokenSource limit = new(TimeSpan.FromSeconds(60));
+        Assert.Equal("READY=1", System.Text.Encoding.ASCII.GetString(told, 0, await manager.ReceiveAsync(told, limit.Token)));
+
+        // Nobody listens, or nobody asked: no harm.
+        ServiceManager.Notify(folder.File("absent"), "READY=1");
+        ServiceManager.Notify(null, "READY=1");
     }
 
     [Fact]
