@@ -118,8 +118,10 @@ public sealed partial class FaultyDisk
 
         public void Write(long offset, ReadOnlySpan<byte> data)
         {
-            Put(ref _contents, offset, data);
-            _pending.Add((offset, data.ToArray()));
+            // Copied once, as a kernel does: the caller's memory may change meanwhile.
+            byte[] copy = data.ToArray();
+            Put(ref _contents, offset, copy);
+            _pending.Add((offset, copy));
         }
 
         public void SetLength(long length) => Array.Resize(ref _contents, (int)length);

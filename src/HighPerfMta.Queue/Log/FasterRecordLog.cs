@@ -175,6 +175,8 @@ public sealed partial class FasterRecordLog : IRecordLog
                     : new LogUnavailableException("no zeroed log segment became ready in time", LogCondition.LowSpace);
             }
 
+            // Room comes from writing, and nobody else may be asking for it.
+            engine.CommitSoon();
             try
             {
                 await (fits ? room : capacity).WaitAsync(left, _time, cancellation).ConfigureAwait(false);
