@@ -27,7 +27,7 @@ internal sealed partial class DeliveryShard
     private readonly ConcurrentDictionary<string, SiteQueue> _sites = new(1, 64, StringComparer.Ordinal);
     private readonly DueHeap _due = new();
     private readonly HashSet<QueuedMessage> _reconsider = [];
-    private readonly List<DeliveryJob> _found = [];
+    private readonly List<Timed> _found = [];
     private readonly List<int> _scratch = [];
     private readonly List<TaskCompletionSource> _barriers = [];
     private readonly ITimer _timer;
@@ -394,15 +394,28 @@ internal sealed partial class DeliveryShard
         _found.Clear();
         for (int i = 0; i < _due.Count; i++)
         {
-            if (_due[i] is DeliveryJob job && _reconsider.Contains(job.Message))
+            DeliveryJob? owner = _due[i] switch
             {
-                _found.Add(job);
+                DeliveryJob waiting => waiting,
+                Settlement paused => paused.Job,
+                _ => null,
+            };
+            if (owner is not null && _reconsider.Contains(owner.Message))
+            {
+                _found.Add(_due[i]);
             }
         }
 
         _reconsider.Clear();
-        foreach (DeliveryJob job in _found)
+        foreach (Timed item in _found)
         {
+            if (item is not DeliveryJob job)
+            {
+                // A settlement that failed is tried again at once: it reads the states, and there may be nothing left to do.
+                _due.Set(item, _now);
+                continue;
+            }
+
             NextWake(job, out JobNeed need);
             if (need == JobNeed.Attempt && job.Site is { } site)
             {

@@ -201,6 +201,28 @@ public class RetryTests
     }
 
     [Fact]
+    public async Task A_report_that_was_made_is_not_made_again_when_its_record_failed()
+    {
+        await using DeliveryBench bench = new();
+        bench.Couriers.Outcome = static (_, _, _) => ScriptedCouriers.Failed;
+        int tries = 0;
+        bench.Queue.BeforeUpdate = (_, _) =>
+        {
+            if (Interlocked.Increment(ref tries) < 3)
+            {
+                throw new InvalidOperationException("a bug below");
+            }
+        };
+        QueuedMessage message = bench.Send("s@from.example", "r@to.example");
+        await bench.CalmAsync();
+        await bench.AdvanceAsync(TimeSpan.FromSeconds(5));
+        Assert.Equal((2, 1), (tries, message.OpenRecipients));
+        await bench.AdvanceAsync(TimeSpan.FromSeconds(10));
+        Assert.Equal((3, 0), (tries, message.OpenRecipients));
+        Assert.Single(bench.Reports.Sent);
+    }
+
+    [Fact]
     public async Task A_report_that_cannot_be_stored_keeps_the_recipients_open_and_is_tried_again()
     {
         await using DeliveryBench bench = new();
