@@ -154,11 +154,11 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
                     string[] lines = ["mx.example", .. owner.Announces];
                     return await AnswerAsync(line, string.Concat(lines.Select((l, i) => $"250{(i == lines.Length - 1 ? ' ' : '-')}{l}\r\n")));
                 case "MAIL":
-                    _mail = line;
+                    _mail = "";
                     _recipients.Clear();
-                    return await AnswerAsync(line, "250 2.1.0 Ok");
+                    return await AnswerAsync(line, "250 2.1.0 Ok", () => _mail = line);
                 case "RCPT":
-                    return await AnswerAsync(line, "250 2.1.5 Ok", () => _recipients.Add(line));
+                    return await AnswerAsync(line, _mail.Length == 0 ? "503 5.5.1 need MAIL" : "250 2.1.5 Ok", () => _recipients.Add(line));
                 case "DATA":
                     return await AnswerAsync(line, _recipients.Count == 0 ? "554 5.5.1 no valid recipients" : "354 go ahead") && (!_lastPositive || await DataAsync());
                 case "BDAT":
@@ -219,7 +219,7 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
             }
 
             _lastPositive = reply[0] is '2' or '3';
-            if (_lastPositive)
+            if (reply[0] == '2')
             {
                 accepted?.Invoke();
             }
@@ -230,7 +230,8 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
             }
 
             bool close = reply.EndsWith(Close, StringComparison.Ordinal);
-            byte[] octets = Encoding.Latin1.GetBytes(close ? reply[..^Close.Length] : reply.EndsWith('\n') ? reply : reply + "\r\n");
+            string text = close ? reply[..^Close.Length] : reply;
+            byte[] octets = Encoding.Latin1.GetBytes(text.Length == 0 || text.EndsWith('\n') ? text : text + "\r\n");
             int step = owner.Split > 0 ? owner.Split : octets.Length;
             for (int at = 0; at < octets.Length; at += step)
             {

@@ -93,9 +93,10 @@ internal sealed class DnsTransport
 
                     explanation = $"{name} {type}: {fault} from {server[0].Address}";
                 }
-                catch (Exception error) when (error is DnsResponseException or SocketException or IOException or InvalidOperationException or ArgumentException or OperationCanceledException)
+                catch (Exception error)
                 {
-                    // Cancellation comes out as a connection time-out of the library: our own token decides what it was.
+                    // Octets that are no DNS message make the library throw all sorts of exceptions. Cancellation comes out as its connection
+                    // time-out: our own token decides what it was.
                     cancellation.ThrowIfCancellationRequested();
                     explanation = $"{name} {type}: {Describe(error)} from {server[0].Address}";
                 }
