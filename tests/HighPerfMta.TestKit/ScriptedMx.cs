@@ -197,14 +197,20 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
         private async Task<bool> ChunkAsync(string line)
         {
             int size = int.Parse(line.Split(' ')[1], System.Globalization.CultureInfo.InvariantCulture);
-            ReadResult result = await _input.ReadAtLeastAsync(size, owner._stop.Token);
-            if (result.Buffer.Length < size)
+            byte[] octets = new byte[size];
+            for (int at = 0; at < size;)
             {
-                return false;
+                ReadResult result = await _input.ReadAsync(owner._stop.Token);
+                ReadOnlySequence<byte> taken = result.Buffer.Slice(0, Math.Min(size - at, result.Buffer.Length));
+                taken.CopyTo(octets.AsSpan(at));
+                at += (int)taken.Length;
+                _input.AdvanceTo(taken.End);
+                if (result.IsCompleted && at < size)
+                {
+                    return false;
+                }
             }
 
-            byte[] octets = result.Buffer.Slice(0, size).ToArray();
-            _input.AdvanceTo(result.Buffer.GetPosition(size));
             return await AnswerAsync(line, _recipients.Count == 0 ? "554 5.5.1 no valid recipients" : "250 2.0.0 Ok: queued as 12345", () => Keep(octets, chunked: true));
         }
 
@@ -215,7 +221,7 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
             string reply = owner.Script?.Invoke(number, line) ?? usual;
             if (owner.Before is not null)
             {
-                await owner.Before(number, line);
+                await owner.Before(number, line).WaitAsync(owner._stop.Token);
             }
 
             _lastPositive = reply[0] is '2' or '3';

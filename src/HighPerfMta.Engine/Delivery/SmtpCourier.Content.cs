@@ -169,7 +169,9 @@ internal sealed partial class SmtpCourier
                 ReadOnlyMemory<byte> block = piece.Slice(at, Math.Min(Block, piece.Length - at));
                 _link.Output.Write(block.Span);
                 unflushed += block.Length;
-                if (flush && unflushed >= Block)
+
+                // The last octets stay unsent here: once the peer has them all its reply is no early one.
+                if (flush && unflushed >= Block && (left > 0 || at + block.Length < piece.Length))
                 {
                     unflushed = 0;
                     if (await FlushBlockAsync() is var status && (status != LinkStatus.Ok || _fatal is not null))
