@@ -2,6 +2,7 @@ using System.Net;
 using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Engine.Dns;
 using HighPerfMta.Engine.Routing;
+using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.TestKit;
 
@@ -148,7 +149,7 @@ public class SiteResolverTests
     {
         FakeDns dns = new FakeDns().Mx("example.com", "10 a.example");
         SiteResolver resolver = new(new RouteTable([]), dns, new DeliveryOptions { Hostname = "mta.example" });
-        Protocol.Addresses.EmailAddress address = DeliveryBench.Address("x@example.com");
+        EmailAddress address = DeliveryBench.Address("x@example.com");
         Assert.True(resolver.TryResolve(address, out SiteDecision first));
         long before = GC.GetAllocatedBytesForCurrentThread();
         for (int i = 0; i < 1000; i++)

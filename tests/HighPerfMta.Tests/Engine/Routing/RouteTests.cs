@@ -1,4 +1,5 @@
 using HighPerfMta.Engine.Routing;
+using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.TestKit;
 
 namespace HighPerfMta.Tests.Engine.Routing;
@@ -84,7 +85,7 @@ public class RouteTests
     public void Finding_a_route_allocates_nothing()
     {
         RouteTable table = new([new Route([".example.com"], To("below")), new Route(["*"], To("any"))]);
-        Protocol.Addresses.EmailAddress address = DeliveryBench.Address("a@deep.sub.example.com");
+        EmailAddress address = DeliveryBench.Address("a@deep.sub.example.com");
         table.Find(address);
         long before = GC.GetAllocatedBytesForCurrentThread();
         for (int i = 0; i < 1000; i++)
