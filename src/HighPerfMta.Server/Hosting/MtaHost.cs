@@ -71,9 +71,13 @@ internal sealed partial class MtaHost : IAsyncDisposable
         }
 
         _stopped = true;
-        _state.Ready = false;
-        ServiceManager.Stopping();
-        Stopping(_logger);
+        if (_state.Ready)
+        {
+            _state.Ready = false;
+            ServiceManager.Stopping();
+            Stopping(_logger);
+        }
+
         using CancellationTokenSource limit = CancellationTokenSource.CreateLinkedTokenSource(hurry);
         limit.CancelAfter(_configuration.Delivery.DrainTimeout);
         Task reception = _reception?.StopAsync(limit.Token) ?? Task.CompletedTask;

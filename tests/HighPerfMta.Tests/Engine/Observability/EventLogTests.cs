@@ -135,6 +135,27 @@ public sealed class EventLogTests : IDisposable
     }
 
     [Fact]
+    public async Task A_failing_disk_costs_events_which_are_counted_and_told_when_it_is_well_again()
+    {
+        EventLogOptions options = Options with { Folder = Path.Combine(_folder, "events"), FileSize = 1 };
+        await using EventLogWriter log = Open(options);
+        log.Write(Event(1));
+        await log.FlushAsync();
+
+        // The next event begins a new file, in a folder that is not there.
+        Directory.Move(options.Folder, options.Folder + "-gone");
+        log.Write(Event(2));
+        await log.FlushAsync();
+        Assert.Equal(1, log.Dropped);
+        Directory.Move(options.Folder + "-gone", options.Folder);
+        log.Write(Event(3));
+        await log.FlushAsync();
+        string[] lines = [.. Directory.GetFiles(options.Folder).Order(StringComparer.Ordinal).SelectMany(File.ReadAllLines)];
+        Assert.Equal([1, 3], lines.Select(static l => JsonNode.Parse(l)!["attempt"]).OfType<JsonNode>().Select(static a => a.GetValue<int>()));
+        Assert.Single(lines, static l => l.Contains("\"events_lost\",\"count\":1", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public async Task Many_writers_make_whole_lines()
     {
         await using (EventLogWriter log = Open())
