@@ -44,6 +44,7 @@ public struct LineChecker
             else
             {
                 Violate(DotStatus.BareCarriageReturn);
+                _lineLength++;
             }
         }
 
@@ -64,9 +65,14 @@ public struct LineChecker
             }
 
             Stop(octets, ref i, ref lineStart);
+            if (_afterCr)
+            {
+                break;
+            }
         }
 
-        _lineLength = octets.Length - lineStart;
+        // A CR whose LF may still come is no octet of the line.
+        _lineLength = octets.Length - lineStart - (_afterCr ? 1 : 0);
         EndsWithCrLf = !_afterCr && _lineLength == 0 && octets[^1] == (byte)'\n' && (octets.Length > 1 ? octets[^2] == (byte)'\r' : EndsWithCrLf);
         return Violation;
     }
