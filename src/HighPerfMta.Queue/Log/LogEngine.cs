@@ -44,6 +44,8 @@ internal sealed partial class LogEngine
     private long _wanted;
     private long _issued;
     private long _writtenEnd;
+    private long _gapless;
+    private readonly List<(long From, long To)> _ahead = [];
     private long _operationStarted;
     private long _lastFlush;
     private bool _soon;
@@ -60,6 +62,7 @@ internal sealed partial class LogEngine
         _issued = start;
         _wanted = start;
         _writtenEnd = start;
+        _gapless = start;
         Start = start;
         _log = new FasterLog(new FasterLogSettings
         {
@@ -278,7 +281,33 @@ internal sealed partial class LogEngine
         }
 
         _batch.Clear();
-        Publish(_log.FlushedUntilAddress);
+        CloseGaps();
+        long flushed = _log.FlushedUntilAddress;
+        if (flushed > _gapless)
+        {
+            // Never acknowledge what this thread has not written itself.
+            throw new InvalidOperationException($"FASTER counts {flushed} as flushed, only {_gapless} is written without a gap");
+        }
+
+        Publish(flushed);
+    }
+
+    // Pages are written out of order when one fills while a write to the page before it is under way.
+    private void CloseGaps()
+    {
+        for (int i = 0; i < _ahead.Count;)
+        {
+            if (_ahead[i].From <= _gapless)
+            {
+                _gapless = Math.Max(_gapless, _ahead[i].To);
+                _ahead.RemoveAt(i);
+                i = 0;
+            }
+            else
+            {
+                i++;
+            }
+        }
     }
 
     private unsafe void WriteBatch()
@@ -293,6 +322,14 @@ internal sealed partial class LogEngine
             }
 
             Volatile.Write(ref _writtenEnd, Math.Max(_writtenEnd, write.Address + write.Length));
+            if (write.Address <= _gapless)
+            {
+                _gapless = Math.Max(_gapless, write.Address + write.Length);
+            }
+            else
+            {
+                _ahead.Add((write.Address, write.Address + write.Length));
+            }
             store.Open(segment).Write(write.Address & (store.SegmentSize - 1), new ReadOnlySpan<byte>((void*)write.Source, write.Length));
             _touched.Add(segment);
         }
