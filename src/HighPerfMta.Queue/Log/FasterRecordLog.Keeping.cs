@@ -229,8 +229,9 @@ public sealed partial class FasterRecordLog
             }
 
             TellCondition();
-            if (IsFailing && retry)
+            if (_told == LogCondition.Failing && retry)
             {
+                // Only after the failure was told: its receivers must know of it before what was lost looks durable.
                 TryResume();
                 TellCondition();
             }

@@ -178,7 +178,8 @@ internal sealed class SegmentStock : IDisposable
             bool roomy = HasRoom(out bool low);
             // Below the low water mark one spare is still made: the records that end messages need it.
             stop = !WantsSpare(roomy ? _target : 1) || !TryMake() || Volatile.Read(ref _stopping);
-            SetLowSpace(low || ReadySpares() < (roomy ? 1 : 2));
+            // While there is room, a burst that outruns the zeroing waits for it; refusing mail would not make it faster.
+            SetLowSpace(low || (!roomy && ReadySpares() < 2));
         }
     }
 

@@ -58,7 +58,7 @@ internal static class SettingsTable
         "Bounds of reception.",
         Of("message_size", Kinds.SizeFrom(1024, 1L << 40), static c => c.Limits.MessageSize, static (c, v) => c.Limits = c.Limits with { MessageSize = v },
             "Largest message; larger ones are refused with 552 5.3.4."),
-        Of("recipients", Kinds.Number(1, 100_000), static c => c.Limits.Recipients, static (c, v) => c.Limits = c.Limits with { Recipients = v },
+        Of("recipients", Kinds.Number(1, 10_000), static c => c.Limits.Recipients, static (c, v) => c.Limits = c.Limits with { Recipients = v },
             "Recipients of one message; more are answered 452 4.5.3. RFC 5321 asks for at least 100."),
         Of("connections", Kinds.Number(1, 1_000_000), static c => c.Limits.Connections, static (c, v) => c.Limits = c.Limits with { Connections = v },
             "Inbound connections in all; more are answered 421. Never more than the limit of open files less 1000."),

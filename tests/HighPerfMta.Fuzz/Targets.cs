@@ -1,0 +1,168 @@
+using System.Buffers;
+using System.Text;
+using HighPerfMta.Protocol.Addresses;
+using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Records;
+
+namespace HighPerfMta.Fuzz;
+
+/// <summary>What is fuzzed: each target takes any octets and throws only when a promise is broken.</summary>
+public static class Targets
+{
+    private const int MaxLine = 512;
+
+    public static IReadOnlyDictionary<string, Action<byte[]>> All { get; } = new Dictionary<string, Action<byte[]>>
+    {
+        ["command"] = Command,
+        ["data"] = Data,
+        ["chunk"] = Chunk,
+        ["reply"] = Reply,
+        ["address"] = Address,
+        ["accepted-record"] = static octets => Decode(() => AcceptedCodec.Read(1, octets)),
+        ["update-record"] = static octets => Decode(() => UpdateCodec.Read(octets, out _)),
+    };
+
+    /// <summary>Lines, verbs and their arguments; the same in one piece and split in the middle.</summary>
+    private static void Command(byte[] octets)
+    {
+        byte[] scratch = new byte[MaxLine];
+        ReadOnlySequence<byte> whole = new(octets);
+        LineStatus status = CommandParser.TryReadLine(whole, MaxLine, scratch, out ReadOnlySpan<byte> line, out _);
+        int middle = octets.Length / 2;
+        ReadOnlySequence<byte> halves = Pieces.Of(octets.AsMemory(0, middle), octets.AsMemory(middle));
+        LineStatus split = CommandParser.TryReadLine(halves, MaxLine, new byte[MaxLine], out ReadOnlySpan<byte> other, out _);
+        Require(status == split && line.SequenceEqual(other), "a split changes the line");
+        SmtpCommand command = CommandParser.Parse(line);
+        if (CommandParser.ParseMail(command.Arguments, out MailParameters mail) is null)
+        {
+            RequireClean(mail.Sender);
+        }
+
+        if (CommandParser.ParseRcpt(command.Arguments, true, out EmailAddress? recipient) is null)
+        {
+            RequireClean(recipient);
+        }
+
+        Require(CommandParser.ParseBdat(command.Arguments, out long size, out _) is not null || size >= 0, "a negative chunk");
+        CommandParser.ParseHello(SmtpVerb.Ehlo, command.Arguments, out string name);
+        Require(!name.Any(char.IsControl), "a control character in HELO");
+    }
+
+    /// <summary>DATA against a reader that splits at CRLF and looks at whole lines; and what is read, written again, is read the same.</summary>
+    private static void Data(byte[] octets)
+    {
+        byte[] input = [.. octets, .. "\r\n.\r\n"u8];
+        DotReader reader = new(1 << 20);
+        byte[] output = new byte[input.Length + 2];
+        Require(reader.Read(input, output, out int consumed, out int written) == DotStatus.End, "no end");
+        (string text, int end, bool bad) = ByLines(Encoding.Latin1.GetString(input));
+        Require(consumed == end, "the end is elsewhere");
+        Require(bad == reader.IsViolated, "a violation is missed or invented");
+        if (bad)
+        {
+            return;
+        }
+
+        Require(text == Encoding.Latin1.GetString(output, 0, written), "the text differs");
+        byte[] wire = new byte[(2 * written) + 16];
+        DotWriter writer = default;
+        writer.Write(output.AsSpan(0, written), wire, out int taken, out int stuffed);
+        Require(taken == written, "the writer stopped");
+        stuffed += writer.Finish(wire.AsSpan(stuffed));
+        Require(wire.AsSpan(0, stuffed).SequenceEqual(input.AsSpan(0, end)) || !EndsCanonically(input.AsSpan(0, end), text), "stuffing is not undone");
+    }
+
+    /// <summary>BDAT and the header scanner: the same in one piece and octet by octet.</summary>
+    private static void Chunk(byte[] octets)
+    {
+        LineChecker whole = new(64);
+        LineChecker single = new(64);
+        HeaderScanner header = default;
+        HeaderScanner slow = default;
+        whole.Check(octets);
+        header.Feed(octets);
+        for (int i = 0; i < octets.Length; i++)
+        {
+            single.Check(octets.AsSpan(i, 1));
+            slow.Feed(octets.AsSpan(i, 1));
+        }
+
+        Require(whole.Finish() == single.Finish() && whole.EndsWithCrLf == single.EndsWithCrLf, "a split changes the verdict");
+        Require(header.ReceivedCount == slow.ReceivedCount && header.InHeader == slow.InHeader, "a split changes the header");
+    }
+
+    private static void Reply(byte[] octets)
+    {
+        if (ReplyParser.TryRead(new ReadOnlySequence<byte>(octets), out PeerReply? reply, out _) == ReplyStatus.Reply)
+        {
+            Require(reply!.Text.Length <= DeliveryOutcome.MaxText && !reply.Text.Any(char.IsControl), "a reply text is not clean");
+            Require(reply.Code is >= 200 and <= 599, "a code is out of range");
+            PeerCapabilities.Parse(reply);
+        }
+    }
+
+    private static void Address(byte[] octets)
+    {
+        if (AddressParser.TryParseMailbox(octets, true, out EmailAddress? address, out _))
+        {
+            RequireClean(address);
+            Require(AddressParser.TryParse(address.ToString(), out EmailAddress? again, out _) && again.Equals(address), "an address has two forms");
+        }
+    }
+
+    private static void Decode(Action read)
+    {
+        try
+        {
+            read();
+        }
+        catch (InvalidDataException)
+        {
+            // The one answer to a record that is not right.
+        }
+    }
+
+    private static (string Text, int End, bool Bad) ByLines(string wire)
+    {
+        StringBuilder text = new();
+        bool bad = false;
+        for (int at = 0; ;)
+        {
+            int crlf = wire.IndexOf("\r\n", at, StringComparison.Ordinal);
+            string line = wire[at..crlf];
+            at = crlf + 2;
+            if (line == ".")
+            {
+                return (text.ToString(), at, bad);
+            }
+
+            bad |= line.AsSpan().ContainsAny('\r', '\n', '\0');
+            text.Append(line.StartsWith('.') ? line[1..] : line).Append("\r\n");
+        }
+    }
+
+    // A client may have stuffed a line that needed it not ("." before a letter): reading drops that dot and writing does not bring it back.
+    private static bool EndsCanonically(ReadOnlySpan<byte> wire, string text) =>
+        wire.Length == text.Length + 3 + text.Split("\r\n").Count(static l => l.StartsWith('.'));
+
+    private static void RequireClean(EmailAddress? address) =>
+        Require(address is null || !address.ToString().Any(char.IsControl), "a control character in an address");
+
+    private static void Require(bool promise, string broken)
+    {
+        if (!promise)
+        {
+            throw new InvalidOperationException(broken);
+        }
+    }
+
+    private sealed class Pieces : ReadOnlySequenceSegment<byte>
+    {
+        public static ReadOnlySequence<byte> Of(ReadOnlyMemory<byte> first, ReadOnlyMemory<byte> second)
+        {
+            Pieces last = new() { Memory = second, RunningIndex = first.Length };
+            Pieces start = new() { Memory = first, Next = last };
+            return new ReadOnlySequence<byte>(start, 0, last, second.Length);
+        }
+    }
+}
