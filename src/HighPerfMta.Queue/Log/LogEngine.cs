@@ -45,6 +45,7 @@ internal sealed partial class LogEngine
     private long _issued;
     private long _writtenEnd;
     private long _gapless;
+    private long _tail;
     private readonly List<(long From, long To)> _ahead = [];
     private long _operationStarted;
     private long _lastFlush;
@@ -63,6 +64,7 @@ internal sealed partial class LogEngine
         _wanted = start;
         _writtenEnd = start;
         _gapless = start;
+        _tail = start;
         Start = start;
         _log = new FasterLog(new FasterLogSettings
         {
@@ -94,7 +96,11 @@ internal sealed partial class LogEngine
     /// <summary>Everything below it is on stable storage. Stands still for ever once the run failed.</summary>
     public long Durable => Volatile.Read(ref _durable);
 
-    public long Tail => _log.TailAddress;
+    /// <summary>
+    /// End of the highest record that was appended. FASTER's own TailAddress must never be used: it is read in two halves (page, then offset), and between them
+    /// the page may turn; flushing up to such an address marks records as written that come later.
+    /// </summary>
+    public long Tail => Volatile.Read(ref _tail);
 
     public bool HasFailed => Volatile.Read(ref _failure) is not null;
 
@@ -119,7 +125,10 @@ internal sealed partial class LogEngine
             header.Write(new Span<byte>(entry.Header, RecordHeader.Size), _seed);
             try
             {
-                return _log.TryEnqueue(entry, out address);
+                if (!_log.TryEnqueue(entry, out address))
+                {
+                    return false;
+                }
             }
             catch (Exception e)
             {
@@ -129,6 +138,24 @@ internal sealed partial class LogEngine
                 address = 0;
                 return false;
             }
+        }
+
+        RaiseTail(address + RecordHeader.Footprint(payload.Length));
+        return true;
+    }
+
+    private void RaiseTail(long end)
+    {
+        long tail = Volatile.Read(ref _tail);
+        while (tail < end)
+        {
+            long seen = Interlocked.CompareExchange(ref _tail, end, tail);
+            if (seen == tail)
+            {
+                return;
+            }
+
+            tail = seen;
         }
     }
 
@@ -169,7 +196,7 @@ internal sealed partial class LogEngine
                 }
 
                 WriteQueued();
-                if (stopping && Durable >= _log.TailAddress)
+                if (stopping && Durable >= Tail)
                 {
                     FlushTouched();
                     return;
@@ -216,7 +243,7 @@ internal sealed partial class LogEngine
 
     private void Commit()
     {
-        long tail = _log.TailAddress;
+        long tail = Tail;
         lock (_gate)
         {
             _issued = Math.Max(_issued, tail);
