@@ -7,6 +7,7 @@ using HighPerfMta.Engine.Routing;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 
@@ -37,11 +38,13 @@ public sealed class DeliveryBench : IAsyncDisposable
 
     public RetryOptions Retry { get; set; } = new();
 
+    public ILoggerFactory Loggers { get; set; } = NullLoggerFactory.Instance;
+
     public Random? Random { get; set; } = new(7);
 
     public DeliveryBench() => Couriers = new ScriptedCouriers(Time);
 
-    public DeliveryRoom Room => _room ??= new DeliveryRoom(Queue, Resolver, Couriers, Reports, OtherEvents ?? Events, Options, Retry, Time, NullLoggerFactory.Instance, Random);
+    public DeliveryRoom Room => _room ??= new DeliveryRoom(Queue, Resolver, Couriers, Reports, OtherEvents ?? Events, Options, Retry, Time, Loggers, Random);
 
     public static EmailAddress Address(string text) =>
         AddressParser.TryParse(text, out EmailAddress? address, out string error) ? address! : throw new ArgumentException(error, nameof(text));

@@ -177,9 +177,18 @@ public sealed class DeliveryRoom : IDelivery
             return;
         }
 
-        _services.Logger.DrainCutOff(_services.Transactions);
+        // A hurried stop comes here before the shards have said that nothing is in flight: only what is cut off is worth a warning.
+        int cutOff = _services.Transactions;
+        if (cutOff > 0)
+        {
+            _services.Logger.DrainCutOff(cutOff);
+        }
+
         await _services.CancelAsync();
-        await EndsAsync(drained, CutOffTime, CancellationToken.None);
+        if (!await EndsAsync(drained, CutOffTime, CancellationToken.None))
+        {
+            _services.Logger.DrainUnfinished(CutOffTime.TotalSeconds, _services.Permits.Used);
+        }
     }
 
     private async Task<bool> EndsAsync(Task task, TimeSpan limit, CancellationToken cancellation)

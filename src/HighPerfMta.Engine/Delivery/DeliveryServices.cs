@@ -81,4 +81,7 @@ internal static partial class DeliveryLog
 
     [LoggerMessage(9, LogLevel.Warning, "Delivery did not come to rest within the drain time; {Transactions} transactions were cut off.")]
     public static partial void DrainCutOff(this ILogger logger, int transactions);
+
+    [LoggerMessage(10, LogLevel.Warning, "Delivery did not end within {Seconds} s of being cut off; {Connections} connections are still held.")]
+    public static partial void DrainUnfinished(this ILogger logger, double seconds, int connections);
 }

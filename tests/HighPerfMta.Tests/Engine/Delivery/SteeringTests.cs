@@ -140,6 +140,33 @@ public class SteeringTests
     }
 
     [Fact]
+    public async Task A_hurried_stop_of_an_idle_room_warns_of_nothing()
+    {
+        using RecordingLoggers loggers = new();
+        await using DeliveryBench bench = new() { Loggers = loggers };
+        QueuedMessage message = bench.Send("s@from.example", "r@to.example");
+        await DeliveryBench.UntilAsync(() => message.OpenRecipients == 0);
+        await bench.CalmAsync();
+        await bench.Room.DrainAsync(new CancellationToken(canceled: true)).WaitAsync(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
+        Assert.Empty(loggers.Warnings);
+        Assert.Equal((0, (0, 0)), (bench.Couriers.Open, bench.Room.Activity));
+    }
+
+    [Fact]
+    public async Task A_hurried_stop_tells_how_many_transactions_it_cuts_off()
+    {
+        using RecordingLoggers loggers = new();
+        await using DeliveryBench bench = new() { Loggers = loggers };
+        TaskCompletionSource never = new();
+        bench.Couriers.Before = (_, _, stop) => new ValueTask(never.Task.WaitAsync(stop));
+        bench.Send("s@from.example", "r@to.example");
+        await DeliveryBench.UntilAsync(() => bench.Room.Activity.Transactions == 1);
+        await bench.Room.DrainAsync(new CancellationToken(canceled: true)).WaitAsync(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
+        Assert.Contains("1 transactions were cut off", Assert.Single(loggers.Warnings), StringComparison.Ordinal);
+        Assert.Equal(0, bench.Couriers.Open);
+    }
+
+    [Fact]
     public async Task What_does_not_finish_in_time_is_cut_off_without_an_attempt()
     {
         await using DeliveryBench bench = new();
