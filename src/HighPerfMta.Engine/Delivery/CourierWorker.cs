@@ -227,9 +227,23 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
             {
                 break;
             }
+
+            LeaveOutSteered(job.Message);
         }
 
         return JobResult.Tried;
+    }
+
+    /// <summary>An operator may have dropped or held recipients while others of the message were sent.</summary>
+    private void LeaveOutSteered(QueuedMessage message)
+    {
+        for (int i = _todo.Count - 1; i >= 0; i--)
+        {
+            if (message.GetRecipient(_todo[i]).Status != RecipientStatus.Pending)
+            {
+                _todo.RemoveAt(i);
+            }
+        }
     }
 
     private void FillTask(QueuedMessage message)

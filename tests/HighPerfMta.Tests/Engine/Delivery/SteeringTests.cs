@@ -58,6 +58,21 @@ public class SteeringTests
     [Theory]
     [InlineData(RecipientStatus.Held)]
     [InlineData(RecipientStatus.Dropped)]
+    public async Task Recipients_steered_between_two_transactions_of_a_message_are_left_out(RecipientStatus meanwhile)
+    {
+        await using DeliveryBench bench = new();
+        bench.Options = bench.Options with { RecipientsPerTransaction = 1 };
+        bench.Couriers.Before = async (_, task, _) => await SetAsync(bench, task.Message, 1, meanwhile);
+        QueuedMessage message = bench.Send("s@from.example", "a@to.example", "b@to.example", "c@to.example");
+        await DeliveryBench.UntilAsync(() => message.GetRecipient(2).IsFinal);
+        await bench.CalmAsync();
+        Assert.Equal([0, 2], bench.Couriers.Attempts.SelectMany(static a => a.Recipients));
+        Assert.Equal(meanwhile, message.GetRecipient(1).Status);
+    }
+
+    [Theory]
+    [InlineData(RecipientStatus.Held)]
+    [InlineData(RecipientStatus.Dropped)]
     public async Task A_delivery_in_flight_wins(RecipientStatus meanwhile)
     {
         await using DeliveryBench bench = new();
