@@ -6,7 +6,9 @@ namespace HighPerfMta.Engine.Delivery;
 internal sealed class RetryPolicy
 {
     private const double Jitter = 0.2;
-    private static readonly TimeSpan FirstBackOff = TimeSpan.FromSeconds(30);
+
+    // Short: one broken connection must not hold up a site that is well, and a site that is down costs one attempt each time.
+    private static readonly TimeSpan FirstBackOff = TimeSpan.FromSeconds(2);
 
     private readonly TimeSpan[] _schedule;
     private readonly long _expire;
@@ -34,7 +36,7 @@ internal sealed class RetryPolicy
     public TimeSpan WaitAfter(int attempts) => Scatter(_schedule[Math.Clamp(attempts - 1, 0, _schedule.Length - 1)]);
 
     /// <summary>
-    /// How long a site rests after so many failures in a row: 30 s doubling, never more than the schedule's entry for that many attempts, ± 20 %.
+    /// How long a site rests after so many failures in a row: 2 s doubling, never more than the schedule's entry for that many attempts, ± 20 %.
     /// </summary>
     public TimeSpan BackOff(int failures)
     {

@@ -28,21 +28,21 @@ public class SiteTests
         SiteStatus status = bench.Room.Sites().Single();
         Assert.Equal((40, 1, 0), (status.Waiting, status.Deferred, status.Connections));
         Assert.Equal(ScriptedCouriers.SiteDown, status.LastError);
-        Assert.InRange(status.BackOffUntil!.Value - bench.Time.GetUtcNow(), TimeSpan.FromSeconds(24), TimeSpan.FromSeconds(36));
+        Assert.InRange(status.BackOffUntil!.Value - bench.Time.GetUtcNow(), TimeSpan.FromSeconds(1.6), TimeSpan.FromSeconds(2.4));
         Assert.Single(bench.Couriers.Attempts);
 
-        await bench.AdvanceAsync(TimeSpan.FromSeconds(23));
+        await bench.AdvanceAsync(TimeSpan.FromSeconds(1.5));
         Assert.Single(bench.Couriers.Attempts);
-        await bench.AdvanceAsync(TimeSpan.FromSeconds(13));
+        await bench.AdvanceAsync(TimeSpan.FromSeconds(1));
         Assert.Equal(2, bench.Couriers.Attempts.Count);
         Assert.Equal(1, rest[0].GetRecipient(0).Attempts);
         Assert.All(rest.Skip(1), static m => Assert.Equal(0, m.GetRecipient(0).Attempts));
-        Assert.InRange(bench.Room.Sites().Single().BackOffUntil!.Value - bench.Time.GetUtcNow(), TimeSpan.FromSeconds(48), TimeSpan.FromSeconds(72));
+        Assert.InRange(bench.Room.Sites().Single().BackOffUntil!.Value - bench.Time.GetUtcNow(), TimeSpan.FromSeconds(3.2), TimeSpan.FromSeconds(4.8));
 
         Volatile.Write(ref down, false);
         TaskCompletionSource gate = new();
         bench.Couriers.Before = (_, _, _) => new ValueTask(gate.Task);
-        bench.Time.Advance(TimeSpan.FromSeconds(73));
+        bench.Time.Advance(TimeSpan.FromSeconds(5));
         await DeliveryBench.UntilAsync(() => bench.Couriers.Attempts.Count == 3);
         await bench.Room.WorkedOffAsync();
         Assert.Equal((1, 1), (bench.Couriers.Open, bench.Room.Activity.Transactions));
