@@ -1,0 +1,194 @@
+using System.Runtime.InteropServices;
+
+namespace HighPerfMta.Queue.Index;
+
+/// <summary>
+/// Names that many jobs share, each kept once and counted: a number stays its name's as long as somebody refers to it. At most
+/// <paramref name="limit"/> at once; further ones get number 0 and are not kept. Safe for concurrent use.
+/// </summary>
+public sealed class NameTable(int limit)
+{
+    private readonly Lock _gate = new();
+    private readonly Dictionary<string, int> _numbers = new(StringComparer.Ordinal);
+    private readonly List<int> _free = [];
+    private string?[] _names = new string?[64];
+    private int[] _references = new int[64];
+    private int _last;
+
+    /// <summary>Names kept now.</summary>
+    public int Count
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _numbers.Count;
+            }
+        }
+    }
+
+    /// <summary>The highest number ever given: for scans and for tables by number.</summary>
+    public int Highest => Volatile.Read(ref _last);
+
+    /// <summary>The name's number, with a reference to it; 0 when it is new and there is no room.</summary>
+    public int Acquire(string name)
+    {
+        lock (_gate)
+        {
+            ref int number = ref CollectionsMarshal.GetValueRefOrAddDefault(_numbers, name, out bool known);
+            if (known)
+            {
+                _references[number]++;
+                return number;
+            }
+
+            if (_numbers.Count > limit)
+            {
+                _numbers.Remove(name);
+                return 0;
+            }
+
+            int given = Next();
+            number = given;
+            _references[given] = 1;
+            Volatile.Write(ref _names[given], name);
+            return given;
+        }
+    }
+
+    /// <summary>One more reference to a name that has one; nothing for 0.</summary>
+    public void AddReference(int number)
+    {
+        if (number != 0)
+        {
+            lock (_gate)
+            {
+                _references[number]++;
+            }
+        }
+    }
+
+    /// <summary>One reference less; nothing for 0.</summary>
+    public void Release(int number)
+    {
+        if (number == 0)
+        {
+            return;
+        }
+
+        lock (_gate)
+        {
+            if (--_references[number] == 0)
+            {
+                _numbers.Remove(_names[number]!);
+                Volatile.Write(ref _names[number], null);
+                _free.Add(number);
+            }
+        }
+    }
+
+    /// <summary>The name; null when the number is nobody's.</summary>
+    public string? Get(int number)
+    {
+        string?[] names = Volatile.Read(ref _names);
+        return number > 0 && number < names.Length ? Volatile.Read(ref names[number]) : null;
+    }
+
+    /// <summary>The number of a name that is kept; 0 when it is not.</summary>
+    public int Find(string name)
+    {
+        lock (_gate)
+        {
+            return _numbers.GetValueOrDefault(name);
+        }
+    }
+
+    /// <summary>Puts a name back under the number that it had, without a reference; only before any other use, then <see cref="AddReference"/> for each that there is.</summary>
+    public void Restore(int number, string name)
+    {
+        lock (_gate)
+        {
+            Grow(number);
+            _names[number] = name;
+            _numbers[name] = number;
+            _last = Math.Max(_last, number);
+        }
+    }
+
+    /// <summary>After the last <see cref="Restore"/> and its references: drops what nobody refers to.</summary>
+    public void EndRestore()
+    {
+        lock (_gate)
+        {
+            for (int i = _last; i > 0; i--)
+            {
+                if (_references[i] == 0)
+                {
+                    if (_names[i] is { } name)
+                    {
+                        _numbers.Remove(name);
+                        _names[i] = null;
+                    }
+
+                    _free.Add(i);
+                }
+            }
+        }
+    }
+
+    private int Next()
+    {
+        if (_free.Count > 0)
+        {
+            int free = _free[^1];
+            _free.RemoveAt(_free.Count - 1);
+            return free;
+        }
+
+        Grow(_last + 1);
+        Volatile.Write(ref _last, _last + 1);
+        return _last;
+    }
+
+    private void Grow(int number)
+    {
+        if (number >= _names.Length)
+        {
+            int size = Math.Max(number + 1, _names.Length * 2);
+            Array.Resize(ref _references, size);
+            string?[] larger = new string?[size];
+            _names.CopyTo(larger, 0);
+            Volatile.Write(ref _names, larger);
+        }
+    }
+}
+
+/// <summary>The names that jobs refer to by number.</summary>
+public sealed class JobNames
+{
+    /// <summary>Domains of recipients, and of senders that are not kept whole.</summary>
+    public NameTable Domains { get; } = new(1_000_000);
+
+    /// <summary>Whole sender addresses; when there are more of them, only their domains are kept.</summary>
+    public NameTable Senders { get; } = new(65_535);
+
+    /// <summary>Last replies, as lists show them.</summary>
+    public NameTable Reasons { get; } = new(ushort.MaxValue);
+
+    /// <summary>Next hops that operators chose.</summary>
+    public NameTable Routes { get; } = new(ushort.MaxValue);
+
+    /// <summary>For <see cref="Job.RecipientHash"/>: never 0. The same on every machine and in every run, as it is in checkpoints.</summary>
+    public static ushort HashOf(ReadOnlySpan<char> localPart)
+    {
+        // FNV-1a, folded.
+        uint hash = 2166136261;
+        foreach (char c in localPart)
+        {
+            hash = (hash ^ c) * 16777619;
+        }
+
+        ushort folded = (ushort)(hash ^ (hash >> 16));
+        return folded == 0 ? (ushort)1 : folded;
+    }
+}
