@@ -1,4 +1,5 @@
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Index;
 using HighPerfMta.Queue.Log;
 
 namespace HighPerfMta.Queue;
@@ -11,6 +12,10 @@ public readonly record struct RecipientUpdate(int Index, RecipientState State);
 /// Contract: after the commit kill -9, power failure or a full disk lose nothing; a recipient gets the message at least once, and twice only
 /// if the process died between the peer's 250 and the next commit.
 /// </summary>
+/// <remarks>
+/// What is queued is a table of jobs (<see cref="Jobs"/>), each with one owner who alone may load, update, split and steer it. A
+/// <see cref="QueuedMessage"/> is what its owner works with: one job with envelope, recipients and states, read from the log when it is wanted.
+/// </remarks>
 public interface IMailQueue : IAsyncDisposable
 {
     /// <summary>Whether new mail can be taken now; anything but Healthy means 452 4.3.1 (LowSpace) or 451 4.3.0.</summary>
@@ -19,13 +24,30 @@ public interface IMailQueue : IAsyncDisposable
     /// <summary>Messages queued now.</summary>
     int Count { get; }
 
+    /// <summary>What is queued: one job for each message × site. Read by anyone, field by field; changed by owners and the queue.</summary>
+    JobTable Jobs { get; }
+
+    /// <summary>The names that jobs refer to.</summary>
+    JobNames Names { get; }
+
+    /// <summary>True while jobs from before the start are still being read.</summary>
+    bool Loading { get; }
+
+    /// <summary>False while so many changes wait for a failing log that no further attempt should begin: their outcome could not be written down.</summary>
+    bool MayAttempt { get; }
+
     /// <summary>
-    /// Set once before <see cref="Start"/>: called for each message that became durable, and at start for each message found in the log.
+    /// Set once before <see cref="Start"/>: called for each message that became durable, with its one job, whose owner the receiver becomes.
     /// Called on the committing session's thread; must not block or throw; the receiver bounds its own work.
     /// </summary>
     Action<QueuedMessage>? Announce { get; set; }
 
-    /// <summary>Replays nothing itself (the log was replayed when the queue was opened); announces every unfinished message, then lets new ones through.</summary>
+    /// <summary>
+    /// Set once before <see cref="Start"/>: called with the slot of each job from before the start, whose owner the receiver becomes. In no order, on a background thread; must not block or throw.
+    /// </summary>
+    Action<int>? Restored { get; set; }
+
+    /// <summary>Lets new messages through and begins to read the jobs from before the start.</summary>
     void Start();
 
     /// <summary>Begins a message; it is nothing until committed. Dispose it when done, committed or not.</summary>
@@ -33,15 +55,27 @@ public interface IMailQueue : IAsyncDisposable
 
     MessageId NextId();
 
-    QueuedMessage? Find(MessageId id);
-
-    /// <summary>A moment's view of everything queued, in no order; safe against concurrent change.</summary>
-    IEnumerable<QueuedMessage> Messages { get; }
+    /// <summary>The slots of a message's jobs; none when it is not queued. A scan over the table.</summary>
+    IReadOnlyList<int> FindJobs(MessageId id);
 
     /// <summary>
-    /// Applies the updates in memory at once and appends one record for them. Returns when the record is in the log's memory;
-    /// it is durable with the next commit, which this asks for. If the log is failing the record is kept and appended after recovery (delivery goes on).
-    /// A message whose last recipient became final leaves the queue. An update made from an older state than the present one is reconciled with it:
+    /// For the job's owner: its message, from memory while it is fresh, else from the log. Done with it, the owner lets it go; a job
+    /// that was not tried after all he may <see cref="Keep"/>.
+    /// </summary>
+    /// <exception cref="RecordUnreadableException">A record of the message is damaged: set the job aside (<see cref="SteerAsync"/> with hold and a reason).</exception>
+    ValueTask<QueuedMessage> LoadAsync(int slot, CancellationToken cancellation = default);
+
+    /// <summary>For the job's owner: keeps the message in memory for the next <see cref="LoadAsync"/>, if there is room.</summary>
+    void Keep(QueuedMessage message);
+
+    /// <summary>For anyone: a job's message as it is now, to be looked at and read, never updated; null when the slot has no job of that message any more.</summary>
+    /// <exception cref="RecordUnreadableException">A record of the message is damaged.</exception>
+    ValueTask<QueuedMessage?> PeekAsync(int slot, MessageId id, CancellationToken cancellation = default);
+
+    /// <summary>
+    /// For the job's owner: applies the updates at once and appends one record with the states of the job's open recipients. Returns when the record is in the log's
+    /// memory; it is durable with the next commit, which this asks for. If the log is failing the record is kept and appended after recovery (delivery goes on).
+    /// A job whose last recipient became final leaves the queue: <see cref="QueuedMessage.Slot"/> is 0 then. An update made from an older state than the present one is reconciled with it:
     /// what is final stays final (only a delivery overrides), a hold outlives a deferral, attempts and delay notices are not forgotten.
     /// </summary>
     ValueTask UpdateAsync(QueuedMessage message, ReadOnlyMemory<RecipientUpdate> updates);
@@ -49,6 +83,25 @@ public interface IMailQueue : IAsyncDisposable
     /// <summary>As <see cref="UpdateAsync"/>, and returns only when the change is durable: for operators' commands.</summary>
     /// <exception cref="LogUnavailableException">The change is in memory only and will be appended when the log recovers.</exception>
     ValueTask UpdateDurablyAsync(QueuedMessage message, ReadOnlyMemory<RecipientUpdate> updates);
+
+    /// <summary>
+    /// For the job's owner: makes a job of each group of open recipients (indexes into the envelope, ascending; together all that are open). The first group stays in the job,
+    /// the others get slots of their own, whose owner the caller is. Returns them in the order of the groups, the first being <paramref name="message"/> itself.
+    /// </summary>
+    /// <exception cref="LogUnavailableException">Nothing was split.</exception>
+    ValueTask<QueuedMessage[]> SplitAsync(QueuedMessage message, IReadOnlyList<int[]> groups);
+
+    /// <summary>
+    /// For the jobs' owner: changes whole jobs without reading them and appends one record for all. Jobs to which it does not apply are left alone; dropped jobs are gone from the table. Jobs that are with somebody else for the moment
+    /// (in flight) are written down as well and change when <see cref="SteerAsync"/> is called for them again after their return: give them in <paramref name="lent"/>.
+    /// </summary>
+    /// <returns>The record, for <see cref="WaitDurableAsync"/>; of length 0 when nothing changed.</returns>
+    /// <exception cref="LogUnavailableException">Nothing was changed.</exception>
+    ValueTask<RecordRef> SteerAsync(ReadOnlyMemory<int> slots, Steering steering, ReadOnlyMemory<int> lent = default);
+
+    /// <summary>Completes when a record is on stable storage.</summary>
+    /// <exception cref="LogUnavailableException">It is not and will not be.</exception>
+    ValueTask WaitDurableAsync(RecordRef record);
 
     /// <summary>Opens the message's bytes for reading from the start. Many readers may read one message.</summary>
     BodyReader OpenBody(QueuedMessage message);

@@ -65,18 +65,29 @@ public sealed record RecipientState(
     }
 }
 
-/// <summary>A message that is durable and has at least one recipient that is not final. Owned by the queue; readable from any thread.</summary>
+/// <summary>
+/// A queued message as one of its jobs sees it: the envelope, and the recipients of that job with their states. Its job's owner has it while he works on the
+/// job and changes it through <see cref="IMailQueue"/>; whoever else holds one (a peek) holds a picture of a moment.
+/// </summary>
 public sealed class QueuedMessage
 {
-    private readonly RecipientState[] _recipients;
+    private static readonly int[] OnlyFirst = [0];
+
+    private readonly int[] _recipients;
+    private readonly RecipientState[] _states;
     private int _open;
 
-    internal QueuedMessage(Envelope envelope, StoredBody body, RecipientState[] recipients)
+    /// <param name="envelope">The envelope.</param>
+    /// <param name="body">Where its octets are.</param>
+    /// <param name="recipients">Indexes into the envelope, ascending; null for all of them.</param>
+    /// <param name="states">Their states, in the same order.</param>
+    internal QueuedMessage(Envelope envelope, StoredBody body, int[]? recipients, RecipientState[] states)
     {
         Envelope = envelope;
         Body = body;
-        _recipients = recipients;
-        foreach (RecipientState state in recipients)
+        _recipients = recipients ?? (states.Length == 1 ? OnlyFirst : [.. Enumerable.Range(0, states.Length)]);
+        _states = states;
+        foreach (RecipientState state in states)
         {
             _open += state.IsFinal ? 0 : 1;
         }
@@ -86,47 +97,57 @@ public sealed class QueuedMessage
 
     public MessageId Id => Envelope.Id;
 
+    /// <summary>The job's slot in <see cref="IMailQueue.Jobs"/>; 0 when the job is finished.</summary>
+    public int Slot { get; internal set; }
+
     /// <summary>Octets of the message as it will be sent, prepended headers included, CRLF line ends, no dot-stuffing.</summary>
     public long Size => Body.Size;
 
-    public int RecipientCount => _recipients.Length;
+    /// <summary>Recipients of the envelope, other jobs' among them.</summary>
+    public int RecipientCount => Envelope.Recipients.Length;
 
-    /// <summary>State by the index of <see cref="Envelope.Recipients"/>.</summary>
-    public RecipientState GetRecipient(int index) => Volatile.Read(ref _recipients[index]);
+    /// <summary>The job's recipients, final ones among them: indexes of <see cref="Envelope.Recipients"/>, ascending.</summary>
+    public ReadOnlySpan<int> Recipients => _recipients;
 
-    /// <summary>Recipients that are not final.</summary>
+    /// <summary>State of one of the job's recipients, by its index in <see cref="Envelope.Recipients"/>.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">It is another job's.</exception>
+    public RecipientState GetRecipient(int index) => Volatile.Read(ref _states[Find(index)]);
+
+    /// <summary>Whether the recipient is one of the job's.</summary>
+    public bool Has(int index) => _recipients.Length == RecipientCount || Array.BinarySearch(_recipients, index) >= 0;
+
+    /// <summary>The job's recipients that are not final.</summary>
     public int OpenRecipients => Volatile.Read(ref _open);
 
-    internal StoredBody Body { get; }
+    internal StoredBody Body { get; set; }
 
     /// <summary>The octets while they are kept in memory for the first delivery; null afterwards.</summary>
     internal HotBody? Hot { get; set; }
 
-    /// <summary>What keeps the message's records from being truncated; see <see cref="LiveSegments"/>.</summary>
-    internal long LivePin { get; init; }
-
-    /// <summary>Number of the last update; read and changed under <see cref="Sync"/>.</summary>
-    internal uint LastUpdate { get; set; }
-
-    /// <summary>Held while the states of the recipients change together with the record that says so.</summary>
-    internal object Sync => _recipients;
-
-    /// <summary>Applies an update to one recipient and returns the state that came of it; the queue alone calls it, under its per-message ordering.</summary>
+    /// <summary>Applies an update to one recipient and returns the state that came of it; the queue alone calls it.</summary>
     internal RecipientState Change(int index, RecipientState update)
     {
-        RecipientState after = _recipients[index].Merge(update);
+        RecipientState after = _states[Find(index)].Merge(update);
         SetRecipient(index, after);
         return after;
     }
 
-    /// <summary>Replaces one recipient's state; the queue alone calls it, under its per-message ordering.</summary>
+    /// <summary>Replaces one recipient's state; the queue alone calls it.</summary>
     internal void SetRecipient(int index, RecipientState state)
     {
-        RecipientState before = _recipients[index];
-        Volatile.Write(ref _recipients[index], state);
+        int at = Find(index);
+        RecipientState before = _states[at];
+        Volatile.Write(ref _states[at], state);
         if (before.IsFinal != state.IsFinal)
         {
             Interlocked.Add(ref _open, state.IsFinal ? -1 : 1);
         }
+    }
+
+    private int Find(int index)
+    {
+        int at = _recipients.Length == RecipientCount ? index : Array.BinarySearch(_recipients, index);
+        ArgumentOutOfRangeException.ThrowIfNegative(at, nameof(index));
+        return at;
     }
 }
