@@ -93,11 +93,12 @@ public interface IMailQueue : IAsyncDisposable
 
     /// <summary>
     /// For the jobs' owner: changes whole jobs without reading them and appends one record for all. Jobs to which it does not apply are left alone; dropped jobs are gone from the table. Jobs that are with somebody else for the moment
-    /// (in flight) are written down as well and change when <see cref="SteerAsync"/> is called for them again after their return: give them in <paramref name="lent"/>.
+    /// (in flight) are written down as well and change when <see cref="SteerAsync"/> is called for them again after their return: give them in <paramref name="lent"/>, with
+    /// their ids, as they may be finished, and their slots another's, at any moment: what is gone is passed over.
     /// </summary>
     /// <returns>The record, for <see cref="WaitDurableAsync"/>; of length 0 when nothing changed.</returns>
     /// <exception cref="LogUnavailableException">Nothing was changed.</exception>
-    ValueTask<RecordRef> SteerAsync(ReadOnlyMemory<int> slots, Steering steering, ReadOnlyMemory<int> lent = default);
+    ValueTask<RecordRef> SteerAsync(ReadOnlyMemory<int> slots, Steering steering, ReadOnlyMemory<JobRef> lent = default);
 
     /// <summary>Completes when a record is on stable storage.</summary>
     /// <exception cref="LogUnavailableException">It is not and will not be.</exception>

@@ -1,11 +1,9 @@
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Index;
 
 namespace HighPerfMta.Engine.Delivery;
-
-/// <summary>A queued job as somebody who does not own it saw it: the slot may be another job's by now, and the id tells.</summary>
-public readonly record struct JobRef(int Slot, MessageId Id);
 
 /// <summary>The delivery room as others see it. It owns every job of the queue from the moment it is told of it.</summary>
 public interface IDelivery : IAsyncDisposable
@@ -55,7 +53,7 @@ public interface IDelivery : IAsyncDisposable
     /// <summary>As the other, for a domain in its normal form.</summary>
     string? SiteOf(string domain);
 
-    /// <summary>The key of a site by its number (<see cref="Queue.Index.Job.Site"/>); null for 0 and for a number that is nobody's now.</summary>
+    /// <summary>The key of a site by its number (<see cref="Job.Site"/>); null for 0 and for a number that is nobody's now.</summary>
     string? SiteKey(int number);
 
     /// <summary>The number of a site that has jobs now; 0 when it has none. Numbers are used again when a site is empty.</summary>
@@ -130,7 +128,7 @@ public enum JobWait
 /// <param name="Place">Who has it.</param>
 /// <param name="Wait">What it waits for.</param>
 /// <param name="Words">The same as a sentence for people, with the limit that holds it.</param>
-public sealed record JobExplanation(Queue.Index.JobPlace Place, JobWait Wait, string Words)
+public sealed record JobExplanation(JobPlace Place, JobWait Wait, string Words)
 {
     /// <summary>When the wait ends, where that is known.</summary>
     public DateTimeOffset? Until { get; init; }

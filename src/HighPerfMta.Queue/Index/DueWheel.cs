@@ -2,12 +2,17 @@ using System.Numerics;
 
 namespace HighPerfMta.Queue.Index;
 
+/// <summary>When a job has to be looked at, in <see cref="DueTime"/> units.</summary>
+public delegate uint JobTime(in Job job);
+
 /// <summary>
 /// A hierarchical timer wheel over jobs: four levels of 256 lists that run through the jobs' own links, so that adding, removing and taking what is due
-/// cost the same however many there are. The time of a job is <see cref="Job.Due"/> (units of <see cref="DueTime"/>), which must not change while it is in the wheel.
+/// cost the same however many there are. The time of a job is <see cref="Job.Due"/> (units of <see cref="DueTime"/>), or what <paramref name="time"/> makes of the job; it must not change while the job is in the wheel.
 /// Owned by one thread.
 /// </summary>
-public sealed class DueWheel(JobTable jobs)
+/// <param name="jobs">The jobs.</param>
+/// <param name="time">A job's time; null: <see cref="Job.Due"/>.</param>
+public sealed class DueWheel(JobTable jobs, JobTime? time = null)
 {
     private const int Bits = 8;
     private const int Slots = 1 << Bits;
@@ -20,7 +25,7 @@ public sealed class DueWheel(JobTable jobs)
 
     public int Count { get; private set; }
 
-    /// <summary>Adds a job that is in no list, due at <see cref="Job.Due"/>; what is due already comes out at the next <see cref="TakeDue"/>.</summary>
+    /// <summary>Adds a job that is in no list; what is due already comes out at the next <see cref="TakeDue"/>.</summary>
     public void Add(int slot)
     {
         Put(slot);
@@ -29,11 +34,16 @@ public sealed class DueWheel(JobTable jobs)
 
     public void Remove(int slot)
     {
-        int list = ListOf(jobs[slot].Due);
+        int list = ListOf(TimeOf(slot));
         _lists[list].Remove(jobs, slot);
         MarkEmpty(list);
         Count--;
     }
+
+    /// <summary>Whether a job that may be in no list, or in one outside of the wheel, is in it.</summary>
+    public bool Contains(int slot) => _lists[ListOf(TimeOf(slot))].Contains(jobs, slot);
+
+    private uint TimeOf(int slot) => time is null ? jobs[slot].Due : time(in jobs[slot]);
 
     // The level is that of the highest byte in which the time differs from now: a job is always found by its time alone.
     private int ListOf(uint due)
@@ -46,7 +56,7 @@ public sealed class DueWheel(JobTable jobs)
 
     private void Put(int slot)
     {
-        int list = ListOf(jobs[slot].Due);
+        int list = ListOf(TimeOf(slot));
         _lists[list].AddLast(jobs, slot);
         _used[list >> 6] |= 1UL << list;
     }

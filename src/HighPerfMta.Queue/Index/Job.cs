@@ -26,7 +26,13 @@ public enum JobPlace : byte
 
     /// <summary>A report, a state or an operator's change is being written.</summary>
     Settling,
+
+    /// <summary>In its shard's list of jobs that wait for a report or state to be written.</summary>
+    ToSettle,
 }
+
+/// <summary>A job as somebody who does not own it saw it: the slot may be another job's by now, and the id tells.</summary>
+public readonly record struct JobRef(int Slot, MessageId Id);
 
 /// <summary>What a job says beyond numbers. The values are on disk (checkpoints): never reuse one.</summary>
 [Flags]

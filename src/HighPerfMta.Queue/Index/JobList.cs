@@ -78,6 +78,17 @@ public struct JobList
         Count--;
     }
 
+    /// <summary>
+    /// Whether the job's links are those of a list that it could be in; this list, if its owner puts the job nowhere else. Never wrong for a job that is in no list.
+    /// </summary>
+    public readonly bool Contains(JobTable jobs, int slot)
+    {
+        ref Job job = ref jobs[slot];
+        bool first = job.Previous == 0 ? _first == slot : jobs[job.Previous].Next == slot;
+        bool last = job.Next == 0 ? _last == slot : jobs[job.Next].Previous == slot;
+        return first && last && !IsEmpty;
+    }
+
     /// <summary>Takes the first job out; 0 when there is none.</summary>
     public int TakeFirst(JobTable jobs)
     {
