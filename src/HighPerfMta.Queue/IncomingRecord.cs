@@ -80,10 +80,22 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
         }
 
         Pin();
-        RecordRef accepted = await log.AppendAsync(RecordType.Accepted, envelope.Id.Value, _buffer.AsMemory(start, _end - start));
-        await log.WaitDurableAsync(accepted);
-        await ThrowIfChunksAreLostAsync(envelope, accepted);
-        return Enter(envelope, accepted, start, inlineOffset);
+        QueuedMessage message;
+        int change = queue.Changes.Enter();
+        try
+        {
+            RecordRef accepted = await log.AppendAsync(RecordType.Accepted, envelope.Id.Value, _buffer.AsMemory(start, _end - start));
+            await log.WaitDurableAsync(accepted);
+            await ThrowIfChunksAreLostAsync(envelope, accepted);
+            message = Enter(envelope, accepted, start, inlineOffset);
+        }
+        finally
+        {
+            queue.Changes.Leave(change);
+        }
+
+        queue.Announce?.Invoke(message);
+        return message;
     }
 
     protected override void Dispose(bool disposing)
@@ -118,7 +130,8 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
         };
         RecipientState[] states = new RecipientState[envelope.Recipients.Length];
         Array.Fill(states, new RecipientState(RecipientStatus.Pending, 0, envelope.ReceivedAt, null));
-        QueuedMessage message = new(envelope, body, states) { LivePin = _pin };
+        QueuedMessage message = new(envelope, body, null, states);
+        queue.Enter(message, _pin);
         _pin = -1;
         if (_chunks.Count == 0 && queue.KeepHotBody(message, _buffer!, start))
         {
@@ -126,7 +139,6 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
         }
 
         _end = Headroom;
-        queue.Enter(message);
         return message;
     }
 
@@ -225,7 +237,7 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
         }
         catch (LogUnavailableException)
         {
-            await queue.RevokeAsync(envelope, accepted);
+            await queue.RevokeAsync(envelope.Id.Value, accepted.Address);
             throw;
         }
     }

@@ -38,16 +38,40 @@ internal sealed class LiveSegments(long stretch, long begin)
     {
         lock (_gate)
         {
-            Count--;
-            int left = _live[pin] - 1;
-            if (left > 0)
-            {
-                _live[pin] = left;
-                return 0;
-            }
+            return Drop(pin) > 0 ? 0 : MoveHead(tail());
+        }
+    }
 
-            _live.Remove(pin);
-            return MoveHead(tail());
+    /// <summary>As <see cref="Unpin"/>, for a record that was pinned by its address.</summary>
+    public long UnpinAt(long address, Func<long> tail)
+    {
+        lock (_gate)
+        {
+            return Drop(PinOf(address)) > 0 ? 0 : MoveHead(tail());
+        }
+    }
+
+    /// <summary>Unpins a record that moved; the head moves with the next unpinning or <see cref="FindHead"/>.</summary>
+    public void UnpinQuietly(long address)
+    {
+        lock (_gate)
+        {
+            Drop(PinOf(address));
+        }
+    }
+
+    /// <summary>Turns a pin from before the first append into one by that record's address.</summary>
+    public void Settle(long pin, long address)
+    {
+        lock (_gate)
+        {
+            long exact = address / stretch;
+            if (exact != pin)
+            {
+                // The head stays where it is for now: it moves with the next unpinning.
+                Add(address);
+                Drop(pin);
+            }
         }
     }
 
@@ -60,9 +84,27 @@ internal sealed class LiveSegments(long stretch, long begin)
         }
     }
 
+    private int Drop(long pin)
+    {
+        Count--;
+        int left = _live[pin] - 1;
+        if (left > 0)
+        {
+            _live[pin] = left;
+        }
+        else
+        {
+            _live.Remove(pin);
+        }
+
+        return left;
+    }
+
+    private long PinOf(long address) => Math.Max(address / stretch, _head);
+
     private long Add(long address)
     {
-        long pin = Math.Max(address / stretch, _head);
+        long pin = PinOf(address);
         _live[pin] = _live.GetValueOrDefault(pin) + 1;
         Count++;
         return pin;

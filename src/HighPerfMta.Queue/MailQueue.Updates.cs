@@ -1,17 +1,16 @@
 using System.Runtime.CompilerServices;
+using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue.Async;
+using HighPerfMta.Queue.Index;
 using HighPerfMta.Queue.Log;
 using HighPerfMta.Queue.Records;
 using Microsoft.Extensions.Logging;
 
 namespace HighPerfMta.Queue;
 
-// Changes of state: applied in memory at once, appended as one record (more only when they do not fit one), written again after the log failed.
+// Changes of state: applied in memory at once, appended as one record with all of the job's open recipients, written again after the log failed.
 public sealed partial class MailQueue
 {
-    /// <summary>Octets of one update record after which the next one is begun.</summary>
-    private const int UpdateRecordSize = 64 << 10;
-
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder))]
     public async ValueTask UpdateAsync(QueuedMessage message, ReadOnlyMemory<RecipientUpdate> updates)
     {
@@ -34,86 +33,132 @@ public sealed partial class MailQueue
         }
     }
 
-    /// <summary>Applies and appends. Returns the last record; nothing to wait for if its length is 0.</summary>
-    /// <exception cref="LogUnavailableException">All is applied, and some is to be written when the log is well.</exception>
+    /// <summary>Applies and appends. Returns the record; nothing to wait for if its length is 0.</summary>
+    /// <exception cref="LogUnavailableException">All is applied, and is to be written when the log is well.</exception>
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<RecordRef> ApplyAsync(QueuedMessage message, ReadOnlyMemory<RecipientUpdate> updates)
     {
-        RecordRef last = default;
-        LogUnavailableException? fault = null;
-        int done = 0;
-        bool finished = false;
-        while (done < updates.Length && !finished)
+        if (message.Slot == 0)
+        {
+            throw new InvalidOperationException($"The job of message {message.Id} is finished");
+        }
+
+        int slot = message.Slot;
+        int change = _changes.Enter();
+        RecordWriter writer = new(128);
+        byte number = 0;
+        try
         {
             long epoch = _ledger.Epoch;
-            RecordWriter writer = new(128);
-            try
+            RecordType type;
+            lock (message.Sync)
             {
-                RecordType type;
-                lock (message.Sync)
-                {
-                    type = ApplyAndEncode(message, updates.Span, ref done, ref writer, out finished);
-                }
+                type = Change(message, updates.Span);
+                number = Encode(message, ref writer);
+            }
 
-                last = await AppendUpdateAsync(message, type, writer.Written, epoch);
-                if (type != RecordType.Completed)
-                {
-                    // A body that is not delivered at its first attempt is not wanted soon.
-                    Cool(message);
-                }
-            }
-            catch (LogUnavailableException e)
+            if (message.OpenRecipients > 0)
             {
-                fault = e;
+                _book.Summarize(ref Jobs[slot], message);
+                // A body that is not delivered at its first attempt is not wanted soon.
+                Cool(message);
             }
-            finally
-            {
-                writer.Dispose();
-            }
+
+            RecordRef record = await AppendStateAsync(message, type, writer.Written, epoch);
+            SetState(message, record, number);
+            return record;
         }
-
-        if (finished)
+        catch (LogUnavailableException)
         {
-            Leave(message);
+            SetState(message, default, number);
+            throw;
         }
-
-        _log.CommitSoon();
-        return fault is null ? last : throw fault;
+        finally
+        {
+            writer.Dispose();
+            _changes.Leave(change);
+            _log.CommitSoon();
+        }
     }
 
-    /// <summary>Sets states and writes them until the record is large enough; a message without open recipients gets the short record instead.</summary>
-    private static RecordType ApplyAndEncode(
-        QueuedMessage message, ReadOnlySpan<RecipientUpdate> updates, ref int done, ref RecordWriter writer, out bool finished)
+    /// <summary>Sets the states; says what kind of record tells of it.</summary>
+    private RecordType Change(QueuedMessage message, ReadOnlySpan<RecipientUpdate> updates)
     {
-        uint number = ++message.LastUpdate;
         RecordType type = RecordType.Completed;
-        UpdateCodec.Begin(ref writer, number);
-        while (done < updates.Length && writer.Length < UpdateRecordSize)
+        foreach (RecipientUpdate update in updates)
         {
-            RecipientUpdate update = updates[done++];
             RecipientState before = message.GetRecipient(update.Index);
             RecipientState after = message.Change(update.Index, update.State);
-            UpdateCodec.WriteState(ref writer, update.Index, after);
-            type = after.IsFinal ? type : TypeOf(before, after);
+            if (!after.IsFinal)
+            {
+                // A change without an attempt is an operator's or a route's.
+                type = after.Status == RecipientStatus.Held || before.Attempts == after.Attempts ? RecordType.Steered : RecordType.Deferred;
+            }
         }
 
-        finished = message.OpenRecipients == 0;
-        if (finished)
-        {
-            writer.Cut(0);
-            UpdateCodec.WriteFinished(ref writer, number);
-            type = RecordType.Completed;
-        }
-
-        return type;
+        ApplyLentSteering(message);
+        return message.OpenRecipients == 0 ? RecordType.Completed : type == RecordType.Completed ? RecordType.Deferred : type;
     }
 
-    // A change without an attempt is an operator's.
-    private static RecordType TypeOf(RecipientState before, RecipientState after) =>
-        after.Status == RecipientStatus.Held || before.Attempts == after.Attempts ? RecordType.Steered : RecordType.Deferred;
+    /// <summary>
+    /// Writes the job's state under its next number. A job without open recipients leaves the table here, before its record can be in the log: a checkpoint never holds a
+    /// job whose end lies before it.
+    /// </summary>
+    private byte Encode(QueuedMessage message, ref RecordWriter writer)
+    {
+        lock (_book.LockOf(message.Id.Value))
+        {
+            if (message.OpenRecipients > 0)
+            {
+                byte open = _book.BeginChange(message.Slot);
+                StateWriter.Write(ref writer, open, message, _log.MaxPayload);
+                return open;
+            }
+
+            byte number = ++Jobs[message.Slot].Number;
+
+            message.EndNumber = number;
+            message.EndsMessage = _book.Remove(message.Slot, out long first);
+            message.EndFirst = first;
+            message.Slot = 0;
+            StateWriter.WriteEnd(ref writer, number, message, _log.MaxPayload);
+            return number;
+        }
+    }
+
+    /// <summary>
+    /// Points the job to its new state record, unless a later one is there already; without a record (of length 0) it stays as it is. A finished message lets go of the log.
+    /// </summary>
+    private void SetState(QueuedMessage message, RecordRef record, byte number)
+    {
+        if (message.Slot == 0)
+        {
+            LetGo(message);
+            return;
+        }
+
+        lock (_book.LockOf(message.Id.Value))
+        {
+            ref Job job = ref Jobs[message.Slot];
+            _book.EndChange(message.Slot, job.Id);
+            if (record.Length > 0 && job.Number == number)
+            {
+                _book.SetState(ref job, record.Address, RecordHeader.Footprint(record.Length));
+            }
+        }
+    }
+
+    private void LetGo(QueuedMessage message)
+    {
+        if (message.EndsMessage)
+        {
+            Cool(message);
+            Forget(message.EndFirst);
+        }
+    }
 
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
-    private async ValueTask<RecordRef> AppendUpdateAsync(QueuedMessage message, RecordType type, ReadOnlyMemory<byte> payload, long epoch)
+    private async ValueTask<RecordRef> AppendStateAsync(QueuedMessage message, RecordType type, ReadOnlyMemory<byte> payload, long epoch)
     {
         RecordRef record;
         try
@@ -180,7 +225,7 @@ public sealed partial class MailQueue
         }
     }
 
-    /// <summary>Writes the whole state of every message whose updates are not in the log.</summary>
+    /// <summary>Writes the whole state of every job whose updates are not in the log.</summary>
     private async Task RewriteAsync()
     {
         int written = 0;
@@ -205,6 +250,7 @@ public sealed partial class MailQueue
             return;
         }
 
+        _ledger.EndRewrite();
         _log.CommitSoon();
         if (written > 0)
         {
@@ -212,48 +258,76 @@ public sealed partial class MailQueue
         }
     }
 
-    private async Task RewriteAsync(QueuedMessage message)
+    /// <summary>Writes a job's state as it is, or keeps it for when the log is well.</summary>
+    internal async Task WriteStateAsync(QueuedMessage message)
     {
-        int next = 0;
-        while (next < message.RecipientCount)
+        try
         {
-            long epoch = _ledger.Epoch;
-            RecordWriter writer = new(256);
-            try
-            {
-                RecordType type;
-                lock (message.Sync)
-                {
-                    type = EncodeStates(message, ref next, ref writer);
-                }
-
-                await AppendUpdateAsync(message, type, writer.Written, epoch);
-            }
-            finally
-            {
-                writer.Dispose();
-            }
+            await RewriteAsync(message);
+        }
+        catch (LogUnavailableException e)
+        {
+            UpdateKept(_logger, message.Id, e.Message);
         }
     }
 
-    private static RecordType EncodeStates(QueuedMessage message, ref int next, ref RecordWriter writer)
+    private async Task RewriteAsync(QueuedMessage message)
     {
-        uint number = ++message.LastUpdate;
-        if (message.OpenRecipients == 0)
+        int change = _changes.Enter();
+        RecordWriter writer = new(256);
+        try
         {
-            next = message.RecipientCount;
-            UpdateCodec.WriteFinished(ref writer, number);
-            return RecordType.Completed;
-        }
+            long epoch = _ledger.Epoch;
+            byte number = 0;
+            RecordType type;
+            lock (message.Sync)
+            {
+                type = message.Slot == 0 ? RecordType.Completed : RecordType.Deferred;
+                if (message.Slot == 0)
+                {
+                    StateWriter.WriteEnd(ref writer, (byte)(message.EndNumber + 1), message, _log.MaxPayload);
+                }
+                else
+                {
+                    lock (_book.LockOf(message.Id.Value))
+                    {
+                        number = _book.BeginChange(message.Slot);
+                    }
 
-        UpdateCodec.Begin(ref writer, number);
-        while (next < message.RecipientCount && writer.Length < UpdateRecordSize)
+                    StateWriter.Write(ref writer, number, message, _log.MaxPayload, finals: true);
+                }
+            }
+
+            RecordRef record = await _log.AppendAsync(type, message.Id.Value, writer.Written);
+            _ = _ledger.Appended(message, record, epoch);
+            if (type != RecordType.Completed)
+            {
+                SetRewritten(message, record, number);
+            }
+        }
+        catch (LogUnavailableException)
         {
-            UpdateCodec.WriteState(ref writer, next, message.GetRecipient(next));
-            next++;
+            SetRewritten(message, default, 0);
+            _ledger.NotAppended(message);
+            throw;
         }
+        finally
+        {
+            writer.Dispose();
+            _changes.Leave(change);
+        }
+    }
 
-        return RecordType.Deferred;
+    // Its owner may have finished the job meanwhile: then the slot is somebody else's.
+    private void SetRewritten(QueuedMessage message, RecordRef record, byte number)
+    {
+        lock (message.Sync)
+        {
+            if (message.Slot != 0)
+            {
+                SetState(message, record, number);
+            }
+        }
     }
 
     /// <summary>For the end of the queue: writes what is not written and waits for it.</summary>
@@ -271,9 +345,9 @@ public sealed partial class MailQueue
     }
 
     [LoggerMessage(2, LogLevel.Debug, "The new state of {Id} is in memory only and will be written when the log is well: {Reason}")]
-    private static partial void UpdateKept(ILogger logger, Protocol.Smtp.MessageId id, string reason);
+    private static partial void UpdateKept(ILogger logger, MessageId id, string reason);
 
-    [LoggerMessage(3, LogLevel.Information, "The log is well again; the states of {Count} messages were written to it")]
+    [LoggerMessage(3, LogLevel.Information, "The log is well again; the states of {Count} jobs were written to it")]
     private static partial void Rewritten(ILogger logger, int count);
 
     [LoggerMessage(4, LogLevel.Warning, "The log failed again when {Written} states were written and {Left} were left: {Reason}")]

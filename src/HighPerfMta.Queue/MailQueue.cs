@@ -1,5 +1,5 @@
-using System.Collections.Concurrent;
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Index;
 using HighPerfMta.Queue.Log;
 using HighPerfMta.Queue.Records;
 using Microsoft.Extensions.Logging;
@@ -7,8 +7,8 @@ using Microsoft.Extensions.Logging;
 namespace HighPerfMta.Queue;
 
 /// <summary>
-/// The durable queue on a record log. Owns the log: disposing the queue makes the last updates durable and closes it.
-/// A message is in memory as its envelope, its states and the addresses of its records; its octets stay hot for a short while.
+/// The durable queue on a record log. Owns the log: disposing the queue makes the last updates durable and closes it. A queued message is in
+/// memory as its jobs in the table; envelope, states and octets are in the log, and stay warm for a short while after acceptance.
 /// </summary>
 public sealed partial class MailQueue : IMailQueue
 {
@@ -16,29 +16,36 @@ public sealed partial class MailQueue : IMailQueue
     private static readonly TimeSpan KeepHot = TimeSpan.FromSeconds(30);
 
     private readonly IRecordLog _log;
+    private readonly QueueOptions _options;
     private readonly ILogger _logger;
     private readonly TimeProvider _time;
-    private readonly ConcurrentDictionary<MessageId, QueuedMessage> _messages = new();
     private readonly UpdateLedger _ledger;
     private readonly LiveSegments _live;
     private readonly HotBodies _hot;
+    private readonly WarmMessages _warm;
+    private readonly JobBook _book;
+    private readonly JobReader _reader;
+    private readonly ChangeGate _changes = new();
     private readonly Func<long> _tail;
     private readonly List<DamagedRange> _damage;
     private readonly Lock _rewriteGate = new();
     private Task _rewriting = Task.CompletedTask;
     private bool _closing;
     private long _lastId;
-    private int _count;
 
     private MailQueue(IRecordLog log, QueueOptions options, TimeProvider time, ILogger logger)
     {
         _log = log;
+        _options = options;
         _logger = logger;
         _time = time;
         _tail = () => log.TailAddress;
         _ledger = new UpdateLedger(log);
         _live = new LiveSegments(options.SegmentSize, log.BeginAddress);
         _hot = new HotBodies(options.HotBodies, KeepHot, time);
+        _warm = new WarmMessages(Cool);
+        _book = new JobBook(_live);
+        _reader = new JobReader(log, _book);
         _damage = [.. log.Damage];
         ChunkSize = Math.Min(options.ChunkSize, log.MaxPayload);
         ArgumentOutOfRangeException.ThrowIfLessThan(ChunkSize, IncomingRecord.Headroom * 2, nameof(options));
@@ -46,26 +53,37 @@ public sealed partial class MailQueue : IMailQueue
 
     public LogCondition Condition => _log.Condition;
 
-    public int Count => Volatile.Read(ref _count);
+    public int Count => _book.Messages;
+
+    public JobTable Jobs => _book.Jobs;
+
+    public JobNames Names => _book.Names;
+
+    public bool MayAttempt => _ledger.HasRoom;
 
     public Action<QueuedMessage>? Announce { get; set; }
 
-    public IEnumerable<QueuedMessage> Messages
+    public Action<int>? Restored { get; set; }
+
+    public IReadOnlyList<DamagedRange> Damage
     {
         get
         {
-            // Enumerating the dictionary itself takes no locks; its Values property would copy everything under all of them.
-            foreach ((_, QueuedMessage message) in _messages)
+            lock (_damage)
             {
-                yield return message;
+                return [.. _damage];
             }
         }
     }
 
-    public IReadOnlyList<DamagedRange> Damage => _damage;
-
     /// <summary>Octets of a message kept in one record at most.</summary>
     internal int ChunkSize { get; }
+
+    internal IRecordLog Log => _log;
+
+    internal JobBook Book => _book;
+
+    internal JobReader Reader => _reader;
 
     internal UpdateLedger Ledger => _ledger;
 
@@ -73,32 +91,13 @@ public sealed partial class MailQueue : IMailQueue
 
     internal HotBodies Hot => _hot;
 
-    /// <summary>Replays the log and returns the queue with every unfinished message in its exact state.</summary>
-    public static MailQueue Open(IRecordLog log, QueueOptions options, TimeProvider time, ILogger logger)
-    {
-        MailQueue queue = new(log, options, time, logger);
-        new Replayer(queue).Run();
-        log.ConditionChanged += queue.OnCondition;
-        return queue;
-    }
+    internal ChangeGate Changes => _changes;
 
-    public void Start()
-    {
-        if (_live.FindHead(_log.TailAddress) is > 0 and long head)
-        {
-            _log.TruncateBefore(head);
-        }
+    internal QueueOptions Options => _options;
 
-        if (Announce is { } announce)
-        {
-            foreach (QueuedMessage message in _messages.Values.OrderBy(static m => m.Id.Value))
-            {
-                announce(message);
-            }
-        }
-    }
+    internal TimeProvider Time => _time;
 
-    public IncomingMessage Begin() => new IncomingRecord(this, _log);
+    internal ILogger Logger => _logger;
 
     /// <summary>Milliseconds since the Unix epoch in the upper 44 bits, a number within the millisecond below; always above every id in the log.</summary>
     public MessageId NextId()
@@ -115,9 +114,72 @@ public sealed partial class MailQueue : IMailQueue
         }
     }
 
-    public QueuedMessage? Find(MessageId id) => _messages.GetValueOrDefault(id);
+    /// <summary>The highest id given so far; ids from now on are above it.</summary>
+    internal ulong LastId
+    {
+        get => (ulong)Interlocked.Read(ref _lastId);
+        set => Interlocked.Exchange(ref _lastId, (long)Math.Max(value, LastId));
+    }
 
-    public BodyReader OpenBody(QueuedMessage message) => new StoredBodyReader(_log, message);
+    public IncomingMessage Begin() => new IncomingRecord(this, _log);
+
+    public IReadOnlyList<int> FindJobs(MessageId id)
+    {
+        List<int> found = [];
+        for (int chunk = 0; chunk < Jobs.Chunks; chunk++)
+        {
+            ReadOnlySpan<Job> jobs = Jobs.ReadChunk(chunk);
+            for (int i = 0; i < jobs.Length; i++)
+            {
+                if (jobs[i].Id == id.Value)
+                {
+                    found.Add((chunk * JobTable.ChunkJobs) + i);
+                }
+            }
+        }
+
+        return found;
+    }
+
+    public ValueTask WaitDurableAsync(RecordRef record) => record.Length == 0 ? default : _log.WaitDurableAsync(record);
+
+    public BodyReader OpenBody(QueuedMessage message) => new StoredBodyReader(_log, _reader, message);
+
+    public void Keep(QueuedMessage message)
+    {
+        if (!_warm.Keep(message))
+        {
+            Cool(message);
+        }
+    }
+
+    public async ValueTask<QueuedMessage> LoadAsync(int slot, CancellationToken cancellation = default)
+    {
+        ulong id = Jobs[slot].Id;
+        if (_warm.Take(slot, id) is { } warm)
+        {
+            return warm;
+        }
+
+        // What the log does not hold, or may have lost, is in the ledger.
+        return _ledger.Find(slot, id) ?? await ReadJobAsync(slot, id, cancellation);
+    }
+
+    private async ValueTask<QueuedMessage> ReadJobAsync(int slot, ulong id, CancellationToken cancellation)
+    {
+        try
+        {
+            return await _reader.LoadAsync(slot, id, _hot, cancellation)
+                ?? throw new InvalidOperationException($"Slot {slot} has no job: only the owner loads one");
+        }
+        catch (RecordUnreadableException) when (_ledger.FindUnconfirmed(slot, id) is not null)
+        {
+            return _ledger.FindUnconfirmed(slot, id)!;
+        }
+    }
+
+    public async ValueTask<QueuedMessage?> PeekAsync(int slot, MessageId id, CancellationToken cancellation = default) =>
+        await _reader.LoadAsync(slot, id.Value, null, cancellation);
 
     public async ValueTask DisposeAsync()
     {
@@ -128,6 +190,7 @@ public sealed partial class MailQueue : IMailQueue
             rewriting = _rewriting;
         }
 
+        await StopHousekeepingAsync();
         await rewriting;
         try
         {
@@ -154,18 +217,18 @@ public sealed partial class MailQueue : IMailQueue
     }
 
     /// <summary>Writes that the message of an Accepted record that must not be believed is finished, and waits until that is durable.</summary>
-    internal async ValueTask RevokeAsync(Envelope envelope, RecordRef accepted)
+    internal async ValueTask RevokeAsync(ulong id, long address)
     {
         RecordWriter writer = new(16);
         try
         {
             UpdateCodec.WriteFinished(ref writer, 1);
-            RecordRef revoked = await _log.AppendAsync(RecordType.Completed, envelope.Id.Value, writer.Written);
+            RecordRef revoked = await _log.AppendAsync(RecordType.Completed, id, writer.Written);
             await _log.WaitDurableAsync(revoked);
         }
         catch (LogUnavailableException e)
         {
-            NotRevoked(_logger, e, envelope.Id, accepted.Address);
+            NotRevoked(_logger, e, new MessageId(id), address);
             throw;
         }
         finally
@@ -174,42 +237,27 @@ public sealed partial class MailQueue : IMailQueue
         }
     }
 
-    internal void Replay(RecordVisitor visitor) => _log.Replay(visitor);
-
-    /// <summary>Puts a message found in the log into the queue, before it starts.</summary>
-    internal void Restore(QueuedMessage message)
-    {
-        _messages[message.Id] = message;
-        _count++;
-    }
-
-    /// <summary>Ids from now on are above one found in the log.</summary>
-    internal void RaiseId(ulong found) => _lastId = (long)Math.Max((ulong)_lastId, found);
-
     /// <summary>A record that passed its checksum and cannot be understood: it stays in the log and is reported as damage.</summary>
     internal void SetAside(RecordRef record, RecordType type, MessageId id, InvalidDataException error)
     {
-        if (type == RecordType.Accepted)
+        if (type is RecordType.Accepted or RecordType.Copied)
         {
             // Never unpinned: the log keeps the message for a program that can read it.
             _live.PinAt(record.Address);
         }
 
-        _damage.Add(new DamagedRange(record.Address, record.Address + record.Length, $"{type} record of message {id}: {error.Message}"));
+        lock (_damage)
+        {
+            _damage.Add(new DamagedRange(record.Address, record.Address + record.Length, $"{type} record of message {id}: {error.Message}"));
+        }
+
         RecordSetAside(_logger, error, type, id, record.Address);
     }
 
     /// <summary>Pins the log's tail for a message whose first record is about to be appended.</summary>
     internal long Pin() => _live.Pin(_tail);
 
-    internal void Unpin(long pin)
-    {
-        long head = _live.Unpin(pin, _tail);
-        if (head > 0)
-        {
-            _log.TruncateBefore(head);
-        }
-    }
+    internal void Unpin(long pin) => Truncate(_live.Unpin(pin, _tail));
 
     /// <summary>Keeps the payload's octets for the first delivery. False: the buffer stays the caller's.</summary>
     internal bool KeepHotBody(QueuedMessage message, byte[] buffer, int start)
@@ -218,29 +266,22 @@ public sealed partial class MailQueue : IMailQueue
         return message.Hot is not null;
     }
 
-    /// <summary>Puts a durable message into the queue and tells of it.</summary>
-    internal void Enter(QueuedMessage message)
+    /// <summary>Puts a durable message into the table and tells of it. Its pin is by its first record's address from now on.</summary>
+    internal void Enter(QueuedMessage message, long pin)
     {
-        if (!_messages.TryAdd(message.Id, message))
-        {
-            throw new InvalidOperationException($"Message {message.Id} is in the queue already");
-        }
-
-        Interlocked.Increment(ref _count);
-        Announce?.Invoke(message);
+        _live.Settle(pin, message.Body.First);
+        message.Slot = _book.Create(message.Envelope, message.Body);
     }
 
-    /// <summary>Takes a finished message out of the queue; its records may be truncated.</summary>
-    private void Leave(QueuedMessage message)
-    {
-        if (!_messages.TryRemove(message.Id, out _))
-        {
-            return;
-        }
+    /// <summary>A finished message's records, from the given address on, may be truncated.</summary>
+    internal void Forget(long first) => Truncate(_live.UnpinAt(first, _tail));
 
-        Interlocked.Decrement(ref _count);
-        Cool(message);
-        Unpin(message.LivePin);
+    private void Truncate(long head)
+    {
+        if (head > 0)
+        {
+            _log.TruncateBefore(head);
+        }
     }
 
     private void ReportLost(Exception? error, int count)

@@ -73,8 +73,8 @@ public sealed class QueuedMessage
 {
     private static readonly int[] OnlyFirst = [0];
 
-    private readonly int[] _recipients;
-    private readonly RecipientState[] _states;
+    private int[] _recipients;
+    private RecipientState[] _states;
     private int _open;
 
     /// <param name="envelope">The envelope.</param>
@@ -123,6 +123,29 @@ public sealed class QueuedMessage
 
     /// <summary>The octets while they are kept in memory for the first delivery; null afterwards.</summary>
     internal HotBody? Hot { get; set; }
+
+    /// <summary>Found at start: the recipients are exactly those open ones that the state record lists.</summary>
+    internal bool IsExact { get; init; }
+
+    /// <summary>For a finished job: the number of its last state, and the first record of its message.</summary>
+    internal byte EndNumber { get; set; }
+
+    internal long EndFirst { get; set; }
+
+    /// <summary>The finished job was its message's last.</summary>
+    internal bool EndsMessage { get; set; }
+
+    /// <summary>Held while the states of the recipients change together with the record that says so: the owner changes them, and after a failure of the log the queue writes them again.</summary>
+    internal object Sync => this;
+
+    /// <summary>Leaves the job these of its recipients (ascending); the others are another job's from now on.</summary>
+    internal void Narrow(int[] recipients)
+    {
+        RecipientState[] states = Array.ConvertAll(recipients, GetRecipient);
+        _states = states;
+        _recipients = recipients;
+        _open = states.Count(static s => !s.IsFinal);
+    }
 
     /// <summary>Applies an update to one recipient and returns the state that came of it; the queue alone calls it.</summary>
     internal RecipientState Change(int index, RecipientState update)

@@ -7,8 +7,14 @@ namespace HighPerfMta.Queue;
 /// </summary>
 internal sealed class StoredBody
 {
-    /// <summary>The Accepted record.</summary>
+    /// <summary>The Accepted record, or a copy of it.</summary>
     public required RecordRef Accepted { get; init; }
+
+    /// <summary><see cref="RecordType.Accepted"/> or <see cref="RecordType.Copied"/>.</summary>
+    public RecordType Type { get; init; } = RecordType.Accepted;
+
+    /// <summary>Address of the first record that the message needs.</summary>
+    public long First => Chunks.Length > 0 ? Math.Min(Chunks[0].Address, Accepted.Address) : Accepted.Address;
 
     /// <summary>Chunk records in order; empty when the body is inline in the Accepted record.</summary>
     public RecordRef[] Chunks { get; init; } = [];
@@ -24,4 +30,21 @@ internal sealed class StoredBody
 
     /// <summary>Octets in all, as <see cref="QueuedMessage.Size"/>.</summary>
     public required long Size { get; init; }
+
+    /// <summary>The same octets in copies of the records.</summary>
+    public StoredBody At(RecordRef accepted, RecordType type, RecordRef[] chunks)
+    {
+        // The addresses of chunks take more or less room in the copy; prepended headers and inline octets go to its end.
+        int offset = accepted.Length - InlineLength;
+        return new StoredBody
+        {
+            Accepted = accepted,
+            Type = type,
+            Chunks = chunks,
+            ChunkOwner = ChunkOwner,
+            InlineOffset = offset,
+            InlineLength = InlineLength,
+            Size = Size,
+        };
+    }
 }

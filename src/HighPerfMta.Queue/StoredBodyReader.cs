@@ -5,19 +5,26 @@ using HighPerfMta.Queue.Log;
 
 namespace HighPerfMta.Queue;
 
-/// <summary>Reads a message from its hot body or from its records: one piece for an inline body, else the prepended headers and one piece a chunk.</summary>
+/// <summary>
+/// Reads a message from its hot body or from its records: one piece for an inline body, else the prepended headers and one piece a chunk. Records that
+/// moved meanwhile are found again: a copy has the same pieces.
+/// </summary>
 internal sealed class StoredBodyReader : BodyReader
 {
     private readonly IRecordLog _log;
+    private readonly JobReader _jobs;
     private readonly QueuedMessage _message;
+    private StoredBody _body;
     private HotBody? _hot;
     private byte[]? _buffer;
     private int _next;
 
-    public StoredBodyReader(IRecordLog log, QueuedMessage message)
+    public StoredBodyReader(IRecordLog log, JobReader jobs, QueuedMessage message)
     {
         _log = log;
+        _jobs = jobs;
         _message = message;
+        _body = message.Body;
         HotBody? hot = message.Hot;
         _hot = hot is not null && hot.TryAcquire() ? hot : null;
     }
@@ -25,7 +32,6 @@ internal sealed class StoredBodyReader : BodyReader
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     public override async ValueTask<ReadOnlyMemory<byte>> ReadAsync(CancellationToken cancellation = default)
     {
-        StoredBody body = _message.Body;
         if (_next == 0)
         {
             _next = 1;
@@ -34,24 +40,51 @@ internal sealed class StoredBodyReader : BodyReader
                 return _hot.Octets;
             }
 
-            if (body.InlineLength > 0)
+            if (_body.InlineLength > 0)
             {
-                Memory<byte> payload = Room(body.Accepted.Length);
-                await _log.ReadAsync(body.Accepted, RecordType.Accepted, _message.Id.Value, payload, cancellation);
-                return payload.Slice(body.InlineOffset, body.InlineLength);
+                return await ReadPieceAsync(-1, cancellation);
             }
         }
 
         int chunk = _next - 1;
-        if (chunk >= body.Chunks.Length)
+        if (chunk >= _body.Chunks.Length)
         {
             return ReadOnlyMemory<byte>.Empty;
         }
 
         _next++;
-        Memory<byte> octets = Room(body.Chunks[chunk].Length);
-        await _log.ReadAsync(body.Chunks[chunk], RecordType.BodyChunk, body.ChunkOwner, octets, cancellation);
-        return octets;
+        return await ReadPieceAsync(chunk, cancellation);
+    }
+
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
+    private async ValueTask<ReadOnlyMemory<byte>> ReadPieceAsync(int chunk, CancellationToken cancellation)
+    {
+        while (true)
+        {
+            try
+            {
+                if (chunk < 0)
+                {
+                    Memory<byte> payload = Room(_body.Accepted.Length);
+                    await _log.ReadAsync(_body.Accepted, _body.Type, _message.Id.Value, payload, cancellation);
+                    return payload.Slice(_body.InlineOffset, _body.InlineLength);
+                }
+
+                Memory<byte> octets = Room(_body.Chunks[chunk].Length);
+                await _log.ReadAsync(_body.Chunks[chunk], RecordType.BodyChunk, _body.ChunkOwner, octets, cancellation);
+                return octets;
+            }
+            catch (RecordUnreadableException)
+            {
+                StoredBody? moved = await _jobs.RelocateAsync(_message, cancellation);
+                if (moved is null || moved.Accepted == _body.Accepted)
+                {
+                    throw;
+                }
+
+                _body = moved;
+            }
+        }
     }
 
     protected override void Dispose(bool disposing)

@@ -3,16 +3,21 @@ using HighPerfMta.Queue.Log;
 namespace HighPerfMta.Queue;
 
 /// <summary>
-/// Remembers the updates that are not on stable storage yet. When the log fails, what was appended and not durable is gone: the messages of
-/// those updates, and of the ones that could not be appended at all, are written again when the log is well. Bounded by one commit's worth of
-/// updates, and by the messages of the queue while the log fails. Safe for concurrent use.
+/// Remembers the updates that are not on stable storage yet. When the log fails, what was appended and not durable is gone: the jobs of
+/// those updates, and of the ones that could not be appended at all, are written again when the log is well. Until then their messages stay in memory: the log does not
+/// have their states. Bounded by one commit's worth of updates and, while the log fails, by <see cref="Limit"/>, at which no further attempt begins. Safe for concurrent use.
 /// </summary>
 internal sealed class UpdateLedger(IRecordLog log)
 {
+    /// <summary>Jobs whose states wait for a failing log; those under way then come on top.</summary>
+    public const int Limit = 10_000;
+
     private readonly Lock _gate = new();
     private readonly Queue<(RecordRef Record, QueuedMessage Message)> _unconfirmed = [];
+    private readonly Dictionary<int, QueuedMessage> _lost = [];
     private HashSet<QueuedMessage> _dirty = [];
     private bool _suspect;
+    private bool _holding;
     private long _epoch;
 
     /// <summary>Rises each time the log fails: what was appended in an earlier epoch may be gone.</summary>
@@ -48,7 +53,7 @@ internal sealed class UpdateLedger(IRecordLog log)
         }
     }
 
-    /// <summary>Messages whose states have to be written again.</summary>
+    /// <summary>Jobs whose states have to be written again.</summary>
     public int Dirty
     {
         get
@@ -60,6 +65,40 @@ internal sealed class UpdateLedger(IRecordLog log)
         }
     }
 
+    /// <summary>False when further attempts should wait for the log.</summary>
+    public bool HasRoom => !Volatile.Read(ref _holding) || Dirty < Limit;
+
+    /// <summary>The job's message, if the log may not have its state; null otherwise.</summary>
+    public QueuedMessage? Find(int slot, ulong id)
+    {
+        if (!Volatile.Read(ref _holding))
+        {
+            return null;
+        }
+
+        lock (_gate)
+        {
+            return _lost.TryGetValue(slot, out QueuedMessage? message) && message.Slot == slot && message.Id.Value == id ? message : null;
+        }
+    }
+
+    /// <summary>As <see cref="Find"/>, also among updates that the log lost a moment ago and has not told of yet.</summary>
+    public QueuedMessage? FindUnconfirmed(int slot, ulong id)
+    {
+        lock (_gate)
+        {
+            foreach ((_, QueuedMessage message) in _unconfirmed)
+            {
+                if (message.Slot == slot && message.Id.Value == id)
+                {
+                    return message;
+                }
+            }
+
+            return _lost.TryGetValue(slot, out QueuedMessage? lost) && lost.Slot == slot && lost.Id.Value == id ? lost : null;
+        }
+    }
+
     /// <summary>Notes an update that was appended. False when the log failed since <paramref name="epoch"/> was read: it has to be written again.</summary>
     public bool Appended(QueuedMessage message, RecordRef record, long epoch)
     {
@@ -67,7 +106,7 @@ internal sealed class UpdateLedger(IRecordLog log)
         {
             if (epoch != _epoch)
             {
-                _dirty.Add(message);
+                AddDirty(message);
                 return false;
             }
 
@@ -88,7 +127,7 @@ internal sealed class UpdateLedger(IRecordLog log)
     {
         lock (_gate)
         {
-            _dirty.Add(message);
+            AddDirty(message);
         }
     }
 
@@ -99,6 +138,11 @@ internal sealed class UpdateLedger(IRecordLog log)
         {
             _epoch++;
             _suspect = true;
+            Volatile.Write(ref _holding, true);
+            foreach ((_, QueuedMessage message) in _unconfirmed)
+            {
+                _lost[message.Slot] = message;
+            }
         }
     }
 
@@ -112,7 +156,7 @@ internal sealed class UpdateLedger(IRecordLog log)
                 _suspect = false;
                 while (_unconfirmed.TryDequeue(out (RecordRef, QueuedMessage Message) lost))
                 {
-                    _dirty.Add(lost.Message);
+                    AddDirty(lost.Message);
                 }
             }
 
@@ -120,7 +164,7 @@ internal sealed class UpdateLedger(IRecordLog log)
         }
     }
 
-    /// <summary>Takes the messages that have to be written again.</summary>
+    /// <summary>Takes the messages that have to be written again; <see cref="EndRewrite"/> follows.</summary>
     public HashSet<QueuedMessage> TakeDirty()
     {
         lock (_gate)
@@ -129,5 +173,27 @@ internal sealed class UpdateLedger(IRecordLog log)
             _dirty = [];
             return taken;
         }
+    }
+
+    /// <summary>What was taken is in the log, or noted again.</summary>
+    public void EndRewrite()
+    {
+        lock (_gate)
+        {
+            if (_suspect || _dirty.Count > 0)
+            {
+                return;
+            }
+
+            Volatile.Write(ref _holding, false);
+            _lost.Clear();
+        }
+    }
+
+    private void AddDirty(QueuedMessage message)
+    {
+        _dirty.Add(message);
+        _lost[message.Slot] = message;
+        Volatile.Write(ref _holding, true);
     }
 }

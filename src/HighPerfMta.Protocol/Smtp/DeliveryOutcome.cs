@@ -37,4 +37,15 @@ public sealed record DeliveryOutcome(
     public const int MaxText = 1024;
 
     public bool IsPermanent => Status == DeliveryStatus.Failed;
+
+    /// <summary>The reply as one line: code, enhanced code, text; without a code, our own words.</summary>
+    public string Reply
+    {
+        get
+        {
+            string enhanced = Enhanced.ToString();
+            string code = Code == 0 ? "" : Code.ToString(System.Globalization.CultureInfo.InvariantCulture) + " ";
+            return enhanced.Length == 0 || Text.StartsWith(enhanced, StringComparison.Ordinal) ? code + Text : $"{code}{enhanced} {Text}";
+        }
+    }
 }

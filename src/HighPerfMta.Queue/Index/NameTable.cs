@@ -1,5 +1,3 @@
-using System.Runtime.InteropServices;
-
 namespace HighPerfMta.Queue.Index;
 
 /// <summary>
@@ -14,6 +12,7 @@ public sealed class NameTable(int limit)
     private string?[] _names = new string?[64];
     private int[] _references = new int[64];
     private int _last;
+    private int _restored;
 
     /// <summary>Names kept now.</summary>
     public int Count
@@ -31,27 +30,27 @@ public sealed class NameTable(int limit)
     public int Highest => Volatile.Read(ref _last);
 
     /// <summary>The name's number, with a reference to it; 0 when it is new and there is no room.</summary>
-    public int Acquire(string name)
+    public int Acquire(ReadOnlySpan<char> name)
     {
         lock (_gate)
         {
-            ref int number = ref CollectionsMarshal.GetValueRefOrAddDefault(_numbers, name, out bool known);
-            if (known)
+            Dictionary<string, int>.AlternateLookup<ReadOnlySpan<char>> numbers = _numbers.GetAlternateLookup<ReadOnlySpan<char>>();
+            if (numbers.TryGetValue(name, out int known))
             {
-                _references[number]++;
-                return number;
+                _references[known]++;
+                return known;
             }
 
-            if (_numbers.Count > limit)
+            if (_numbers.Count >= limit)
             {
-                _numbers.Remove(name);
                 return 0;
             }
 
             int given = Next();
-            number = given;
+            string kept = name.ToString();
+            _numbers[kept] = given;
             _references[given] = 1;
-            Volatile.Write(ref _names[given], name);
+            Volatile.Write(ref _names[given], kept);
             return given;
         }
     }
@@ -103,7 +102,9 @@ public sealed class NameTable(int limit)
         }
     }
 
-    /// <summary>Puts a name back under the number that it had, without a reference; only before any other use, then <see cref="AddReference"/> for each that there is.</summary>
+    /// <summary>
+    /// Puts a name back under the number that it had, kept until <see cref="EndRestore"/> even if nobody refers to it; only before any other use.
+    /// </summary>
     public void Restore(int number, string name)
     {
         lock (_gate)
@@ -111,29 +112,30 @@ public sealed class NameTable(int limit)
             Grow(number);
             _names[number] = name;
             _numbers[name] = number;
+            _references[number]++;
             _last = Math.Max(_last, number);
+            _restored = _last;
         }
     }
 
-    /// <summary>After the last <see cref="Restore"/> and its references: drops what nobody refers to.</summary>
+    /// <summary>After the last <see cref="Restore"/>, when all references to the names were added: drops what nobody refers to.</summary>
     public void EndRestore()
     {
-        lock (_gate)
+        for (int i = 1; i <= _restored; i++)
         {
-            for (int i = _last; i > 0; i--)
+            lock (_gate)
             {
-                if (_references[i] == 0)
+                if (_names[i] is null)
                 {
-                    if (_names[i] is { } name)
-                    {
-                        _numbers.Remove(name);
-                        _names[i] = null;
-                    }
-
                     _free.Add(i);
+                    continue;
                 }
             }
+
+            Release(i);
         }
+
+        _restored = 0;
     }
 
     private int Next()
@@ -166,6 +168,11 @@ public sealed class NameTable(int limit)
 /// <summary>The names that jobs refer to by number.</summary>
 public sealed class JobNames
 {
+    /// <summary>Number in <see cref="Domains"/> that stands for the domain of a sender who is not kept at all.</summary>
+    public const int UnknownDomain = 1;
+
+    public JobNames() => Domains.Acquire("?");
+
     /// <summary>Domains of recipients, and of senders that are not kept whole.</summary>
     public NameTable Domains { get; } = new(1_000_000);
 

@@ -1,3 +1,5 @@
+using HighPerfMta.Queue.Storage;
+
 namespace HighPerfMta.Queue.Log;
 
 /// <summary>The kinds of record in the log. Values are on disk: never reuse one.</summary>
@@ -17,6 +19,15 @@ public enum RecordType : byte
 
     /// <summary>Held, released or rescheduled by an operator.</summary>
     Steered = 5,
+
+    /// <summary>The recipients of a job that was split off, with their states.</summary>
+    Routed = 6,
+
+    /// <summary>An Accepted record that compaction moved to the tail.</summary>
+    Copied = 7,
+
+    /// <summary>What an operator did to whole jobs of many messages; its message id is 0.</summary>
+    SteeredMany = 8,
 }
 
 /// <summary>
@@ -115,6 +126,25 @@ public interface IRecordLog : IAsyncDisposable
     /// </summary>
     /// <exception cref="RecordUnreadableException">The bytes on disk are not that record (torn, flipped, missing segment, EIO).</exception>
     ValueTask ReadAsync(RecordRef record, RecordType expectedType, ulong expectedMessageId, Memory<byte> destination, CancellationToken cancellation = default);
+
+    /// <summary>Reads and verifies the durable record at an address, whatever it is.</summary>
+    /// <exception cref="RecordUnreadableException">There is no intact record at the address (torn, flipped, truncated, missing segment, EIO).</exception>
+    ValueTask<StoredRecord> ReadAsync(long address, CancellationToken cancellation = default);
+
+    /// <summary>Where the records that were found when the log was opened end.</summary>
+    long ReplayEnd { get; }
+
+    /// <summary>The checkpoint that was found when the log was opened; null if there is none that can be used. The caller disposes it.</summary>
+    CheckpointReader? Checkpoint { get; }
+
+    /// <summary>Begins a checkpoint of what the log holds below an address; one at a time.</summary>
+    /// <exception cref="DiskException">It cannot be written; the old one stays.</exception>
+    CheckpointWriter BeginCheckpoint(long address);
+
+    /// <summary>
+    /// Visits every readable record from one address to another in log order, at any time: what is there must be durable. Records that begin before <paramref name="from"/> are left out.
+    /// </summary>
+    void Scan(long from, long to, RecordVisitor visitor, CancellationToken cancellation = default);
 
     /// <summary>Visits every readable record in log order, from <see cref="BeginAddress"/> to the durable tail found at start. Only before the first append.</summary>
     void Replay(RecordVisitor visitor, CancellationToken cancellation = default);

@@ -11,10 +11,12 @@ internal sealed class LogFiles : IDisposable
 {
     private const string LogFolder = "log";
     private const string NewFolder = "log.new";
+    private readonly IDisk _disk;
     private readonly IDisposable _lock;
 
-    private LogFiles(IDisposable directoryLock, Superblock superblock, SegmentStore store, CommitSlots slots)
+    private LogFiles(IDisk disk, IDisposable directoryLock, Superblock superblock, SegmentStore store, CommitSlots slots)
     {
+        _disk = disk;
         _lock = directoryLock;
         Superblock = superblock;
         Store = store;
@@ -40,6 +42,11 @@ internal sealed class LogFiles : IDisposable
 
     /// <summary>Ranges that the last run left unfinished between records: nothing in them was acknowledged, as far as the log knows.</summary>
     public List<AddressRange> Unfinished { get; } = [];
+
+    private CheckpointReader? _checkpoint;
+
+    /// <summary>The checkpoint that the scan began at, once; its taker disposes it.</summary>
+    public CheckpointReader? TakeCheckpoint() => Interlocked.Exchange(ref _checkpoint, null);
 
     public static LogFiles Open(QueueOptions options, IDisk disk, ILogger logger)
     {
@@ -77,6 +84,7 @@ internal sealed class LogFiles : IDisposable
 
     public void Dispose()
     {
+        TakeCheckpoint()?.Dispose();
         Slots.Dispose();
         Store.Dispose();
         _lock.Dispose();
@@ -161,7 +169,7 @@ internal sealed class LogFiles : IDisposable
             disk.SyncDirectory(folder);
         }
 
-        return new LogFiles(directoryLock, superblock, store, CommitSlots.Open(disk, slotsPath, superblock.Salt));
+        return new LogFiles(disk, directoryLock, superblock, store, CommitSlots.Open(disk, slotsPath, superblock.Salt));
     }
 
     private void Examine(ILogger logger)
@@ -172,14 +180,17 @@ internal sealed class LogFiles : IDisposable
         Begin = point.Begin == LogScanner.FirstAddress && Slots.Latest is null ? lowest : point.Begin;
         Store.DeleteBelow((int)(Begin >> Store.Bits));
         long end = Math.Max(((long)Store.Last + 1) << Store.Bits, RoundUp(point.Durable));
-        Scan = new LogScanner(Store, Superblock.PageSize, Superblock.Salt).Scan(Begin, end, null, CancellationToken.None);
+        FindCheckpoint(end, logger);
+        long from = _checkpoint?.Address ?? Begin;
+        Scan = new LogScanner(Store, Superblock.PageSize, Superblock.Salt).Scan(from, end, null, CancellationToken.None);
+        CheckSegments(from);
         if (Slots.Latest is null)
         {
             Scan.Damage.Insert(0, new Finding(
                 new DamagedRange(Begin, Begin, "both commit slots were unreadable; the log begins at its first segment"), MayBeTorn: false));
         }
 
-        Durable = Math.Max(Scan.DurableMark, point.Durable);
+        Durable = Math.Max(Math.Max(Scan.DurableMark, point.Durable), _checkpoint?.Durable ?? 0);
         Scan.Damage.RemoveAll(d => Scan.Unfinished.Exists(u => u.From <= d.From && d.To <= u.To));
         long trimmed = Settle(logger);
         ReportMissingTail();
@@ -194,6 +205,37 @@ internal sealed class LogFiles : IDisposable
         }
 
         NextStart = FirstFreeAddress();
+    }
+
+    /// <summary>A checkpoint spares the scan of everything below its address; one from before the log's head moved past it says too little.</summary>
+    private void FindCheckpoint(long end, ILogger logger)
+    {
+        _checkpoint = CheckpointReader.Open(_disk, Store.Directory, Superblock.Salt, out string? problem);
+        if (_checkpoint is not null && (_checkpoint.Address < Begin || _checkpoint.Durable > end))
+        {
+            problem = "it is of another time than the log";
+            TakeCheckpoint()?.Dispose();
+        }
+
+        if (problem is not null)
+        {
+            logger.LogWarning("The checkpoint is not used: {Reason}; the whole log is read", problem);
+        }
+    }
+
+    // Below the checkpoint nothing is read: that the files are there and whole is all that can be said of it.
+    private void CheckSegments(long until)
+    {
+        for (int segment = (int)(Begin >> Store.Bits); segment < (int)(until >> Store.Bits); segment++)
+        {
+            long length = Store.LengthOf(segment);
+            if (length < Store.SegmentSize)
+            {
+                long start = (long)segment << Store.Bits;
+                string reason = length < 0 ? "the segment file is missing" : "the segment file is too short";
+                Scan.Damage.Add(new Finding(new DamagedRange(start + Math.Max(0, length), start + Store.SegmentSize, reason), MayBeTorn: false));
+            }
+        }
     }
 
     /// <summary>

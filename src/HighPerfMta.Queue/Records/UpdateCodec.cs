@@ -3,9 +3,9 @@ using HighPerfMta.Protocol.Smtp;
 namespace HighPerfMta.Queue.Records;
 
 /// <summary>
-/// The payload of Deferred, Completed and Steered records: version, number of the update within its message, and the states that it sets;
-/// or, without states, that the message is finished. Updates of one message may reach the log in another order than they were made:
-/// the number decides which is newer.
+/// The payload of Deferred, Completed, Steered and Routed records: version, number of the state within its job, and the states of the job's recipients;
+/// or, without states, that the message is finished. Records of one job may reach the log in another order than they were made:
+/// the number (modulo 256, the later of two that are less than 128 apart) decides which is newer.
 /// </summary>
 internal static class UpdateCodec
 {
@@ -15,6 +15,7 @@ internal static class UpdateCodec
     private const byte StatusMask = 0x0F;
     private const byte DelayNoticeSent = 0x10;
     private const byte HasOutcome = 0x20;
+    private const byte SameOutcome = 0x40;
 
     /// <summary>Longest name of a peer and longest description of its TLS session that are kept, characters.</summary>
     private const int MaxPeerOrTls = 320;
@@ -36,19 +37,25 @@ internal static class UpdateCodec
         writer.Byte(States);
     }
 
-    /// <summary>Appends one state; as many as wanted follow <see cref="Begin"/>.</summary>
-    public static void WriteState(ref RecordWriter writer, int index, RecipientState state)
+    /// <summary>Appends one state; as many as wanted follow <see cref="Begin"/>. An outcome equal to that of the state before it is not written again.</summary>
+    /// <param name="writer">Gets the state.</param>
+    /// <param name="index">The recipient's index in the envelope.</param>
+    /// <param name="state">Its state.</param>
+    /// <param name="before">The outcome of the state that was written before this one in the record.</param>
+    /// <param name="textLimit">Longest text kept, characters.</param>
+    public static void WriteState(ref RecordWriter writer, int index, RecipientState state, DeliveryOutcome? before = null, int textLimit = DeliveryOutcome.MaxText)
     {
+        bool same = state.LastOutcome is not null && (ReferenceEquals(state.LastOutcome, before) || state.LastOutcome == before);
         byte flags = (byte)state.Status;
         flags |= state.DelayNoticeSent ? DelayNoticeSent : (byte)0;
-        flags |= state.LastOutcome is null ? (byte)0 : HasOutcome;
+        flags |= state.LastOutcome is null ? (byte)0 : same ? SameOutcome : HasOutcome;
         writer.Number((ulong)index);
         writer.Byte(flags);
         writer.Number((ulong)state.Attempts);
         writer.Int64(state.DueAt.UtcTicks);
-        if (state.LastOutcome is { } outcome)
+        if (state.LastOutcome is { } outcome && !same)
         {
-            WriteOutcome(ref writer, outcome);
+            WriteOutcome(ref writer, outcome, textLimit);
         }
     }
 
@@ -78,13 +85,13 @@ internal static class UpdateCodec
         List<RecipientUpdate> updates = new(1);
         while (reader.Remaining > 0)
         {
-            updates.Add(ReadState(ref reader));
+            updates.Add(ReadState(ref reader, updates.Count == 0 ? null : updates[^1].State.LastOutcome));
         }
 
         return updates;
     }
 
-    private static RecipientUpdate ReadState(ref RecordReader reader)
+    private static RecipientUpdate ReadState(ref RecordReader reader, DeliveryOutcome? before)
     {
         int index = reader.Number(int.MaxValue);
         byte flags = reader.Byte();
@@ -101,12 +108,14 @@ internal static class UpdateCodec
             throw new InvalidDataException($"{due} is no time");
         }
 
-        DeliveryOutcome? outcome = (flags & HasOutcome) == 0 ? null : ReadOutcome(ref reader);
+        DeliveryOutcome? outcome = (flags & HasOutcome) != 0 ? ReadOutcome(ref reader)
+            : (flags & SameOutcome) == 0 ? null
+            : before ?? throw new InvalidDataException("The first state refers to an outcome before it");
         return new RecipientUpdate(
             index, new RecipientState(status, attempts, new DateTimeOffset(due, TimeSpan.Zero), outcome, (flags & DelayNoticeSent) != 0));
     }
 
-    private static void WriteOutcome(ref RecordWriter writer, DeliveryOutcome outcome)
+    private static void WriteOutcome(ref RecordWriter writer, DeliveryOutcome outcome, int textLimit)
     {
         writer.Byte((byte)outcome.Status);
         writer.Byte((byte)outcome.Stage);
@@ -115,7 +124,7 @@ internal static class UpdateCodec
         writer.Byte(outcome.Enhanced.Class);
         writer.Number(outcome.Enhanced.Subject);
         writer.Number(outcome.Enhanced.Detail);
-        writer.Text(Limited(outcome.Text, DeliveryOutcome.MaxText));
+        writer.Text(Limited(outcome.Text, textLimit));
         writer.Text(Limited(outcome.Peer, MaxPeerOrTls));
         writer.Text(Limited(outcome.Tls, MaxPeerOrTls));
     }

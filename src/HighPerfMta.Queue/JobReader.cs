@@ -1,0 +1,199 @@
+using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Index;
+using HighPerfMta.Queue.Log;
+using HighPerfMta.Queue.Records;
+
+namespace HighPerfMta.Queue;
+
+/// <summary>
+/// Makes a job's message from its records and what its entry says. A record that moved while it was looked for (compaction) is looked for again. Safe for concurrent use.
+/// </summary>
+internal sealed class JobReader(IRecordLog log, JobBook book)
+{
+    /// <summary>Moves that a reader may meet before it takes a record for unreadable: each takes at least one flush of the log.</summary>
+    private const int MaxMoves = 8;
+
+    /// <summary>The job's message; null when the slot has no job of that message.</summary>
+    /// <param name="slot">The job.</param>
+    /// <param name="id">Its message.</param>
+    /// <param name="hot">Keeps the octets that were read with the envelope, if there is room; null: they are not wanted.</param>
+    /// <param name="cancellation">Ends the wait for a record that is not durable yet.</param>
+    /// <exception cref="RecordUnreadableException">A record is damaged.</exception>
+    public async ValueTask<QueuedMessage?> LoadAsync(int slot, ulong id, HotBodies? hot, CancellationToken cancellation)
+    {
+        for (int moves = 0; TryFind(slot, id, out Job job); moves++)
+        {
+            try
+            {
+                return await LoadAsync(slot, job, hot, cancellation);
+            }
+            catch (RecordUnreadableException) when (moves < MaxMoves && HasMoved(slot, job))
+            {
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>Where the message's octets are now; null when it is not queued any more.</summary>
+    public async ValueTask<StoredBody?> RelocateAsync(QueuedMessage message, CancellationToken cancellation)
+    {
+        if (message.Slot == 0 || !TryFind(message.Slot, message.Id.Value, out Job job))
+        {
+            return null;
+        }
+
+        using StoredRecord stored = await log.ReadAsync(job.Accepted, cancellation);
+        return BodyOf(stored, ReadAccepted(stored, job));
+    }
+
+    /// <summary>The states that a job's state record lists; the job must have one.</summary>
+    public async ValueTask<List<RecipientUpdate>> ReadStatesAsync(ulong id, long address, CancellationToken cancellation)
+    {
+        using StoredRecord stored = await log.ReadAsync(address, cancellation);
+        if (stored.MessageId != id || stored.Type is not (RecordType.Deferred or RecordType.Completed or RecordType.Steered or RecordType.Routed))
+        {
+            throw new RecordUnreadableException($"the record at address {address} is not a state of message {new MessageId(id)}");
+        }
+
+        try
+        {
+            return UpdateCodec.Read(stored.Payload.Span, out _) ?? [];
+        }
+        catch (InvalidDataException e)
+        {
+            throw new RecordUnreadableException($"the state of message {new MessageId(id)} at address {address} cannot be understood: {e.Message}", e);
+        }
+    }
+
+    private async ValueTask<QueuedMessage> LoadAsync(int slot, Job job, HotBodies? hot, CancellationToken cancellation)
+    {
+        List<RecipientUpdate>? states = job.State == 0 ? null : await ReadStatesAsync(job.Id, job.State, cancellation);
+        StoredRecord stored = await log.ReadAsync(job.Accepted, cancellation);
+        bool kept = false;
+        try
+        {
+            AcceptedRecord accepted = ReadAccepted(stored, job);
+            StoredBody body = BodyOf(stored, accepted);
+            QueuedMessage message = Make(job, accepted.Envelope, body, states);
+            message.Slot = slot;
+            if (hot is not null && body.Chunks.Length == 0)
+            {
+                message.Hot = stored.TryKeep(hot, body.InlineOffset, body.InlineLength);
+                kept = message.Hot is not null;
+            }
+
+            return message;
+        }
+        finally
+        {
+            if (!kept)
+            {
+                stored.Dispose();
+            }
+        }
+    }
+
+    internal static AcceptedRecord ReadAccepted(StoredRecord stored, in Job job)
+    {
+        if (stored.MessageId != job.Id || stored.Type is not (RecordType.Accepted or RecordType.Copied))
+        {
+            throw new RecordUnreadableException($"the record at address {job.Accepted} is not that of message {job.MessageId}");
+        }
+
+        try
+        {
+            return AcceptedCodec.Read(stored.MessageId, stored.Payload.Span);
+        }
+        catch (InvalidDataException e)
+        {
+            throw new RecordUnreadableException($"the record of message {job.MessageId} at address {job.Accepted} cannot be understood: {e.Message}", e);
+        }
+    }
+
+    internal static StoredBody BodyOf(StoredRecord stored, in AcceptedRecord accepted)
+    {
+        long size = stored.Payload.Length - accepted.InlineOffset;
+        foreach (RecordRef chunk in accepted.Chunks)
+        {
+            size += chunk.Length;
+        }
+
+        return new StoredBody
+        {
+            Accepted = stored.Ref,
+            Type = stored.Type,
+            Chunks = accepted.Chunks,
+            ChunkOwner = accepted.ChunkOwner,
+            InlineOffset = accepted.InlineOffset,
+            InlineLength = stored.Payload.Length - accepted.InlineOffset,
+            Size = size,
+        };
+    }
+
+    internal static QueuedMessage Make(in Job job, Envelope envelope, StoredBody body, List<RecipientUpdate>? updates)
+    {
+        int[]? recipients = null;
+        RecipientState[] states;
+        if (updates is null)
+        {
+            states = new RecipientState[envelope.Recipients.Length];
+            Array.Fill(states, new RecipientState(RecipientStatus.Pending, 0, envelope.ReceivedAt, null));
+        }
+        else
+        {
+            updates.RemoveAll(static u => u.State.IsFinal);
+            updates.Sort(static (a, b) => a.Index.CompareTo(b.Index));
+            if (updates.Count == 0 || updates[^1].Index >= envelope.Recipients.Length)
+            {
+                throw new RecordUnreadableException($"the state of message {job.MessageId} does not fit its envelope");
+            }
+
+            recipients = updates.Count == envelope.Recipients.Length ? null : updates.ConvertAll(static u => u.Index).ToArray();
+            states = updates.ConvertAll(static u => u.State).ToArray();
+        }
+
+        Overlay(states, job);
+        return new QueuedMessage(envelope, body, recipients, states);
+    }
+
+    /// <summary>What the entry says is newer than the record.</summary>
+    private static void Overlay(RecipientState[] states, in Job job)
+    {
+        long due = long.MaxValue;
+        foreach (RecipientState state in states)
+        {
+            due = Math.Min(due, state.DueAt.UtcTicks);
+        }
+
+        // The entry's time is rounded: the record's are the exact ones unless the entry was changed since.
+        bool moved = DueTime.FromTicks(due) != job.Due;
+        for (int i = 0; i < states.Length; i++)
+        {
+            RecipientState state = Overlay(states[i], job);
+            states[i] = moved ? state with { DueAt = new DateTimeOffset(job.DueAt, TimeSpan.Zero) } : state;
+        }
+    }
+
+    private static RecipientState Overlay(RecipientState state, in Job job)
+    {
+        if (job.IsHeld != (state.Status == RecipientStatus.Held))
+        {
+            state = state with { Status = job.IsHeld ? RecipientStatus.Held : RecipientStatus.Pending };
+        }
+
+        return job.Has(JobFlags.NoticeSent) && !state.DelayNoticeSent ? state with { DelayNoticeSent = true } : state;
+    }
+
+    // Both addresses of one moment.
+    private bool TryFind(int slot, ulong id, out Job job)
+    {
+        lock (book.LockOf(id))
+        {
+            return book.Jobs.TryRead(slot, out job) && job.Id == id;
+        }
+    }
+
+    private bool HasMoved(int slot, Job before) =>
+        !TryFind(slot, before.Id, out Job now) || now.Accepted != before.Accepted || now.State != before.State;
+}

@@ -1,0 +1,259 @@
+using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Housekeeping;
+using HighPerfMta.Queue.Index;
+using HighPerfMta.Queue.Log;
+using HighPerfMta.Queue.Records;
+using HighPerfMta.Queue.Restoring;
+using HighPerfMta.Queue.Storage;
+using Microsoft.Extensions.Logging;
+
+namespace HighPerfMta.Queue;
+
+// The start from a checkpoint and the log's tail, and the housekeeping in the background: compaction and checkpoints, never both at once.
+public sealed partial class MailQueue
+{
+    private static readonly TimeSpan HousekeepingInterval = TimeSpan.FromSeconds(1);
+
+    private readonly CancellationTokenSource _stopping = new();
+    private Checkpointer _checkpointer = null!;
+    private Compactor _compactor = null!;
+    private Replayer? _replayer;
+    private CheckpointReader? _checkpoint;
+    private Task _housekeeping = Task.CompletedTask;
+    private long _startPin = -1;
+    private volatile bool _loading = true;
+    private bool _started;
+
+    public bool Loading => _loading;
+
+    /// <summary>How the queue stands on the disk.</summary>
+    public QueueStatistics Statistics => new(
+        Messages: Count,
+        Jobs: Jobs.Count,
+        IndexBytes: Jobs.ResidentBytes,
+        LogBytes: _log.TailAddress - _log.BeginAddress,
+        LiveBytes: _book.LiveBytes,
+        CompactedBytes: _compactor.CopiedBytes,
+        CompactedMessages: _compactor.MovedMessages,
+        Checkpoints: _checkpointer.Written,
+        CheckpointAddress: _checkpointer.Address,
+        UnwrittenStates: _ledger.Dirty);
+
+    /// <summary>
+    /// Reads the log behind its checkpoint and returns the queue, ready to take new mail; jobs from before come with <see cref="Start"/>.
+    /// </summary>
+    public static MailQueue Open(IRecordLog log, QueueOptions options, TimeProvider time, ILogger logger)
+    {
+        MailQueue queue = new(log, options, time, logger);
+        queue._checkpointer = new Checkpointer(queue);
+        queue._compactor = new Compactor(queue);
+        queue.Replay();
+        log.ConditionChanged += queue.OnCondition;
+        return queue;
+    }
+
+    public void Start()
+    {
+        _started = true;
+        _housekeeping = Task.Run(() => KeepAsync(_stopping.Token));
+    }
+
+    /// <summary>Moves the log's head up to the first record that is needed.</summary>
+    internal void TruncateHead() => Truncate(_live.FindHead(_log.TailAddress));
+
+    internal void ReportUnreadable(MessageId id, RecordUnreadableException error)
+    {
+        lock (_damage)
+        {
+            if (_damage.Count < 1000)
+            {
+                _damage.Add(new DamagedRange(0, 0, $"message {id}: {error.Message}"));
+            }
+        }
+
+        Unreadable(_logger, error, id);
+    }
+
+    /// <summary>Compacts and makes a checkpoint now, whatever is due; for tests and for the end.</summary>
+    internal async Task CheckpointAsync(CancellationToken cancellation = default) => await _checkpointer.RunAsync(cancellation);
+
+    internal async Task<bool> CompactAsync(CancellationToken cancellation = default) => await _compactor.StepAsync(cancellation);
+
+    /// <summary>Completes when jobs from before the start are loaded and announced.</summary>
+    internal Task Loaded => _loaded.Task;
+
+    private readonly TaskCompletionSource _loaded = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    private void Replay()
+    {
+        // Nothing is truncated while what lives there is not known.
+        _startPin = _live.PinAt(_log.BeginAddress);
+        ulong lastId = 0;
+        _checkpoint = _log.Checkpoint;
+        if (_checkpoint is not null)
+        {
+            if (_checkpoint.TryReadNames(out byte[] names) && TryRestoreNames(names, out lastId))
+            {
+                Jobs.Reserve(_checkpoint.Blocks);
+                _checkpointer.Found(_checkpoint.Address);
+            }
+            else
+            {
+                CheckpointDamaged(_logger);
+                _checkpoint = null;
+            }
+        }
+
+        _replayer = new Replayer(this, _checkpoint is not null);
+        long from = _checkpoint?.Address ?? _log.BeginAddress;
+        _log.Scan(from, _log.ReplayEnd, _replayer.Visit, CancellationToken.None);
+        LastId = Math.Max(lastId, _replayer.LastId);
+    }
+
+    private bool TryRestoreNames(byte[] names, out ulong lastId)
+    {
+        try
+        {
+            lastId = CheckpointCodec.Read(names, _book);
+            return true;
+        }
+        catch (InvalidDataException e)
+        {
+            _logger.LogWarning("The checkpoint's names cannot be used: {Reason}", e.Message);
+            lastId = 0;
+            return false;
+        }
+    }
+
+    private async Task KeepAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            await LoadAsync(cancellation);
+            using PeriodicTimer timer = new(HousekeepingInterval, _time);
+            while (await timer.WaitForNextTickAsync(cancellation))
+            {
+                await KeepOnceAsync(cancellation);
+            }
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+        }
+        catch (Exception e)
+        {
+            HousekeepingFailed(_logger, e);
+            throw;
+        }
+    }
+
+    private async Task KeepOnceAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            while (_compactor.IsDue() && _log.Condition is LogCondition.Healthy or LogCondition.LowSpace && _ledger.Dirty == 0)
+            {
+                if (!await _compactor.StepAsync(cancellation))
+                {
+                    break;
+                }
+            }
+
+            if (_checkpointer.IsDue())
+            {
+                await _checkpointer.RunAsync(cancellation);
+            }
+        }
+        catch (LogUnavailableException e)
+        {
+            _logger.LogDebug("Housekeeping waits for the log: {Reason}", e.Message);
+        }
+        catch (Exception e) when (e is not OperationCanceledException)
+        {
+            HousekeepingFailed(_logger, e);
+        }
+    }
+
+    private async Task LoadAsync(CancellationToken cancellation)
+    {
+        long started = _time.GetTimestamp();
+        ulong newest = LastId;
+        await new CheckpointLoader(this, _replayer!, _checkpoint).RunAsync(cancellation);
+        _replayer = null;
+        _checkpoint?.Dispose();
+        _checkpoint = null;
+        int announced = AnnounceRestored(newest);
+        _live.UnpinQuietly(_startPin * _options.SegmentSize);
+        _loading = false;
+        TruncateHead();
+        _loaded.TrySetResult();
+        if (announced > 0)
+        {
+            LoadedJobs(_logger, announced, _time.GetElapsedTime(started).TotalSeconds);
+        }
+    }
+
+    // New jobs have later ids, and owners already.
+    private int AnnounceRestored(ulong newest)
+    {
+        int announced = 0;
+        for (int chunk = 0; chunk < Jobs.Chunks; chunk++)
+        {
+            ReadOnlySpan<Job> jobs = Jobs.ReadChunk(chunk);
+            for (int i = 0; i < jobs.Length; i++)
+            {
+                if (jobs[i].Id != 0 && jobs[i].Id <= newest && jobs[i].Place == JobPlace.Entering)
+                {
+                    announced++;
+                    Restored?.Invoke((chunk * JobTable.ChunkJobs) + i);
+                }
+            }
+        }
+
+        return announced;
+    }
+
+    private async Task StopHousekeepingAsync()
+    {
+        await _stopping.CancelAsync();
+        try
+        {
+            await _housekeeping;
+        }
+        catch (OperationCanceledException)
+        {
+        }
+
+        if (_started && !_loading && _log.TailAddress > _checkpointer.Address)
+        {
+            await _checkpointer.RunAsync(CancellationToken.None);
+        }
+
+        _stopping.Dispose();
+    }
+
+    [LoggerMessage(21, LogLevel.Warning, "The checkpoint is damaged: the whole log is read instead")]
+    internal static partial void CheckpointDamaged(ILogger logger);
+
+    [LoggerMessage(22, LogLevel.Error, "Message {Id} cannot be read and is set aside; its records stay in the log")]
+    private static partial void Unreadable(ILogger logger, Exception error, MessageId id);
+
+    [LoggerMessage(23, LogLevel.Error, "Housekeeping of the queue failed; it goes on with the next turn")]
+    private static partial void HousekeepingFailed(ILogger logger, Exception error);
+
+    [LoggerMessage(24, LogLevel.Information, "{Count} queued jobs were read in {Seconds:0.00} s")]
+    private static partial void LoadedJobs(ILogger logger, int count, double seconds);
+}
+
+/// <summary>How the queue stands: in memory and on the disk.</summary>
+/// <param name="Messages">Queued messages.</param>
+/// <param name="Jobs">Jobs of them.</param>
+/// <param name="IndexBytes">Resident bytes of the table of jobs.</param>
+/// <param name="LogBytes">Bytes from the head of the log to its tail.</param>
+/// <param name="LiveBytes">Bytes of it that are needed, at least.</param>
+/// <param name="CompactedBytes">Octets of messages moved to the tail since the start.</param>
+/// <param name="CompactedMessages">Messages moved since the start.</param>
+/// <param name="Checkpoints">Checkpoints written since the start.</param>
+/// <param name="CheckpointAddress">Log address of the newest checkpoint; 0 without one.</param>
+/// <param name="UnwrittenStates">Jobs whose state waits for a failing log.</param>
+public sealed record QueueStatistics(
+    int Messages, int Jobs, long IndexBytes, long LogBytes, long LiveBytes, long CompactedBytes, long CompactedMessages, int Checkpoints, long CheckpointAddress, int UnwrittenStates);
