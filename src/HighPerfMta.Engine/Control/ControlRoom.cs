@@ -1,4 +1,5 @@
 using System.Net;
+using System.Runtime.CompilerServices;
 using System.Text.Json.Nodes;
 using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Engine.Dns;
@@ -8,78 +9,95 @@ using HighPerfMta.Engine.Smtp;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Log;
 
 namespace HighPerfMta.Engine.Control;
 
 /// <summary>The façade for commands and HTTP over the rooms of a running server.</summary>
 public sealed class ControlRoom(
-    IMailQueue queue, IDelivery delivery, ISiteResolver resolver, IRouteTable routes, RelayPolicy relay, IDnsResolver dns, IEventLog events, TimeProvider time) : IControl
+    IMailQueue queue, IDelivery delivery, ISiteResolver resolver, IRouteTable routes, RelayPolicy relay, IDnsResolver dns, IEventLog events, TimeSpan expire, TimeProvider time) : IControl
 {
-    /// <summary>Changes waiting for one commit together.</summary>
+    /// <summary>Messages that a list reads ahead, and that a count looks at before it can be cancelled.</summary>
     private const int Batch = 256;
 
     /// <summary>Sites in a status.</summary>
     private const int TopSites = 20;
 
-    public IEnumerable<JsonObject> List(QueueFilter filter)
+    private readonly QueueCensus _census = new(queue, time);
+
+    /// <summary>Jobs by state.</summary>
+    public QueueCensus Census => _census;
+
+    public bool Loading => queue.Loading;
+
+    public IAsyncEnumerable<JsonObject> List(QueueFilter filter, CancellationToken cancellation)
     {
         DateTimeOffset now = time.GetUtcNow();
-        return Selector(filter, now).Select().Select(s => MessageJson.Summary(s.Message, s.Recipients, now));
+        return ListAsync(Selector(filter, now), now, cancellation);
     }
 
-    public JsonObject Count(QueueFilter filter, string? by)
+    public async ValueTask<JsonObject> CountAsync(QueueFilter filter, string? by, CancellationToken cancellation)
     {
-        if (by is not null && !QueueTotals.Keys.Contains(by))
+        QueueTotals totals = new(by, queue.Names, delivery);
+        QueueSelector selector = Selector(filter, time.GetUtcNow());
+        while (!selector.IsOver)
         {
-            throw new FilterException($"by: \"{by}\" is not one of {string.Join(", ", QueueTotals.Keys)}");
+            Memory<SeenJob> batch = selector.Next(Batch, cancellation);
+            await selector.ReadAsync(Want(batch, totals), cancellation);
+            Add(totals, batch.Span, selector);
         }
 
-        QueueTotals totals = new(by, delivery);
-        foreach ((QueuedMessage message, int[] recipients) in Selector(filter, time.GetUtcNow()).Select())
+        JsonObject counted = totals.ToJson();
+        if (selector.Undecided > 0)
         {
-            totals.Add(message, recipients);
+            counted["unreadable"] = selector.Undecided;
         }
 
-        return totals.ToJson();
+        return MarkLoading(counted);
     }
 
-    public JsonObject? Show(MessageId id) =>
-        queue.Find(id) is { } message ? MessageJson.Details(message, delivery, time.GetUtcNow()) : null;
-
-    public BodyReader? OpenBody(MessageId id) => queue.Find(id) is { } message ? queue.OpenBody(message) : null;
-
-    public async ValueTask<(int Messages, int Recipients)> ActAsync(QueueAction action, QueueFilter filter, bool dryRun, CancellationToken cancellation)
+    public async ValueTask<JsonObject?> ShowAsync(MessageId id, CancellationToken cancellation)
     {
-        int messages = 0;
-        int touched = 0;
-        List<Task> changes = [];
-        foreach ((QueuedMessage message, int[] recipients) in Selector(filter, time.GetUtcNow()).Select())
+        Memory<SeenJob> jobs = await ReadJobsAsync(id, cancellation);
+        return MessageDetails.Describe(jobs.Span, queue, delivery, expire, time.GetUtcNow());
+    }
+
+    public async ValueTask<BodyReader?> OpenBodyAsync(MessageId id, CancellationToken cancellation)
+    {
+        RecordUnreadableException? trouble = null;
+        foreach (int slot in queue.FindJobs(id))
         {
-            cancellation.ThrowIfCancellationRequested();
-            RecipientUpdate[] updates = Updates(action, message, recipients);
-            if (updates.Length == 0)
+            try
             {
-                continue;
+                if (await queue.PeekAsync(slot, id, cancellation) is { } message)
+                {
+                    return queue.OpenBody(message);
+                }
             }
-
-            messages++;
-            touched += updates.Length;
-            if (dryRun)
+            catch (RecordUnreadableException e)
             {
-                continue;
-            }
-
-            changes.Add(ApplyAsync(action, message, updates));
-            if (changes.Count == Batch)
-            {
-                await Task.WhenAll(changes);
-                changes.Clear();
+                trouble = e;
             }
         }
 
-        await Task.WhenAll(changes);
-        return (messages, touched);
+        return trouble is null ? null : throw trouble;
     }
+
+    public async ValueTask<QueueActed> ActAsync(QueueAction action, QueueFilter filter, string? to, bool dryRun, CancellationToken cancellation)
+    {
+        DateTimeOffset now = time.GetUtcNow();
+        Steering steering = QueueSteering.Of(action, to, now);
+        QueueSelector selector = Selector(filter, now);
+        if (queue.Loading)
+        {
+            throw new QueueLoadingException();
+        }
+
+        return await new QueueSteering(selector, steering, dryRun, queue, delivery, events, time).RunAsync(cancellation);
+    }
+
+    public async ValueTask<JsonObject?> WhyAsync(string subject, CancellationToken cancellation) =>
+        await new QueueWhy(queue, delivery, expire, time).TellAsync(subject, cancellation) is { } told ? MarkLoading(told) : null;
 
     public JsonObject Status()
     {
@@ -102,6 +120,11 @@ public sealed class ControlRoom(
         return new JsonObject
         {
             ["messages"] = queue.Count,
+            ["jobs"] = queue.Jobs.Count,
+            ["loading"] = queue.Loading,
+            ["states"] = new JsonObject([.. _census.Take().ByName().Select(static s => KeyValuePair.Create(s.Name, (JsonNode?)s.Count))]),
+            ["index_bytes"] = queue.Jobs.ResidentBytes,
+            ["may_attempt"] = queue.MayAttempt,
             ["queue"] = queue.Condition.ToString().ToLowerInvariant(),
             ["damaged_ranges"] = queue.Damage.Count,
             ["transactions"] = transactions,
@@ -184,75 +207,121 @@ public sealed class ControlRoom(
 
     private QueueSelector Selector(QueueFilter filter, DateTimeOffset now) => new(filter, queue, delivery, now);
 
-    /// <summary>The changes that the action means; recipients for whom it means nothing are left out.</summary>
-    private RecipientUpdate[] Updates(QueueAction action, QueuedMessage message, int[] recipients)
+    private async IAsyncEnumerable<JsonObject> ListAsync(QueueSelector selector, DateTimeOffset now, [EnumeratorCancellation] CancellationToken cancellation)
     {
-        List<RecipientUpdate> updates = new(recipients.Length);
-        DateTimeOffset now = time.GetUtcNow();
-        foreach (int index in recipients)
+        List<JsonObject> described = [];
+        while (!selector.IsOver)
         {
-            RecipientState state = message.GetRecipient(index);
-            RecipientState? next = (action, state.Status) switch
+            Memory<SeenJob> batch = selector.Next(Batch, cancellation);
+            await selector.ReadAsync(WantAll(batch), cancellation);
+            Describe(batch.Span, selector, now, described);
+            foreach (JsonObject message in described)
             {
-                (QueueAction.Retry, RecipientStatus.Pending) => state with { DueAt = now },
-                (QueueAction.Hold, RecipientStatus.Pending) => state with { Status = RecipientStatus.Held },
-                (QueueAction.Release, RecipientStatus.Held) => state with
-                {
-                    Status = RecipientStatus.Pending,
-                    DueAt = now,
-                    LastOutcome = state.LastOutcome ?? Outcomes.Released,
-                },
-                (QueueAction.Drop, RecipientStatus.Pending or RecipientStatus.Held) => state with { Status = RecipientStatus.Dropped },
-                _ => null,
-            };
-            if (next is not null)
+                yield return MarkLoading(message);
+            }
+
+            described.Clear();
+        }
+    }
+
+    private void Describe(ReadOnlySpan<SeenJob> batch, QueueSelector selector, DateTimeOffset now, List<JsonObject> described)
+    {
+        for (int from = 0, end; from < batch.Length; from = end)
+        {
+            end = QueueSelector.EndOfMessage(batch, from);
+            int[]?[] selected = new int[]?[end - from];
+            for (int i = from; i < end; i++)
             {
-                updates.Add(new RecipientUpdate(index, next));
+                selected[i - from] = selector.Resolve(batch[i]);
+            }
+
+            if (MessageJson.Summary(batch[from..end], selected, queue.Names, now) is { } message)
+            {
+                selector.Took();
+                described.Add(message);
+            }
+        }
+    }
+
+    private static Memory<SeenJob> WantAll(Memory<SeenJob> batch)
+    {
+        foreach (ref SeenJob seen in batch.Span)
+        {
+            seen.Wanted = true;
+        }
+
+        return batch;
+    }
+
+    private static Memory<SeenJob> Want(Memory<SeenJob> batch, QueueTotals totals)
+    {
+        bool any = false;
+        foreach (ref SeenJob seen in batch.Span)
+        {
+            seen.Wanted |= totals.NeedsRecord(seen.Job);
+            any |= seen.Wanted;
+        }
+
+        return any ? batch : default;
+    }
+
+    private static void Add(QueueTotals totals, ReadOnlySpan<SeenJob> batch, QueueSelector selector)
+    {
+        bool selected = false;
+        foreach (ref readonly SeenJob seen in batch)
+        {
+            if (seen.Starts)
+            {
+                totals.BeginMessage();
+                selected = false;
+            }
+
+            int[]? recipients = selector.Resolve(seen);
+            if (recipients is { Length: 0 })
+            {
+                continue;
+            }
+
+            if (seen.Message is { } message)
+            {
+                totals.Add(seen.Job, message, recipients);
+            }
+            else
+            {
+                totals.Add(seen.Job);
+            }
+
+            if (!selected)
+            {
+                selected = true;
+                selector.Took();
+            }
+        }
+    }
+
+    private async ValueTask<Memory<SeenJob>> ReadJobsAsync(MessageId id, CancellationToken cancellation)
+    {
+        QueueSelector selector = Selector(new QueueFilter { Ids = [id] }, time.GetUtcNow());
+        while (!selector.IsOver)
+        {
+            Memory<SeenJob> jobs = selector.Next(1, cancellation);
+            if (!jobs.IsEmpty)
+            {
+                await selector.ReadAsync(WantAll(jobs), cancellation);
+                return jobs;
             }
         }
 
-        return [.. updates];
+        return default;
     }
 
-    private async Task ApplyAsync(QueueAction action, QueuedMessage message, RecipientUpdate[] updates)
+    private JsonObject MarkLoading(JsonObject answer)
     {
-        try
+        if (queue.Loading)
         {
-            await queue.UpdateDurablyAsync(message, updates);
-        }
-        finally
-        {
-            // The change is in memory even when its record waits for the disk.
-            delivery.Reconsider(message);
+            answer["loading"] = true;
         }
 
-        MailEventKind? kind = action switch
-        {
-            QueueAction.Hold => MailEventKind.Held,
-            QueueAction.Release => MailEventKind.Released,
-            QueueAction.Drop => MailEventKind.Dropped,
-            _ => null,
-        };
-        if (kind is not { } changed)
-        {
-            return;
-        }
-
-        DateTimeOffset now = time.GetUtcNow();
-        foreach (RecipientUpdate update in updates)
-        {
-            events.Write(new MailEvent
-            {
-                Time = now,
-                Kind = changed,
-                Id = message.Id,
-                Sender = message.Envelope.Sender?.ToString() ?? "",
-                Recipient = message.Envelope.Recipients[update.Index].ToString(),
-                Attempt = update.State.Attempts,
-                Size = message.Size,
-                QueuedSeconds = (now - message.Envelope.ReceivedAt).TotalSeconds,
-                Stage = "operator",
-            });
-        }
+        return answer;
     }
 }

@@ -1,9 +1,8 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
-using HighPerfMta.Engine.Delivery;
-using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Index;
 
 namespace HighPerfMta.Engine.Control;
 
@@ -25,76 +24,101 @@ internal static class MessageJson
             : outcome.Code == 0 ? $"{enhanced} {outcome.Text}" : $"{outcome.Code.ToString(CultureInfo.InvariantCulture)} {enhanced} {outcome.Text}";
     }
 
-    public static JsonObject Summary(QueuedMessage message, ReadOnlySpan<int> recipients, DateTimeOffset now)
+    /// <summary>A message with its selected recipients, whose jobs were read.</summary>
+    /// <param name="jobs">Jobs of one message.</param>
+    /// <param name="selected">For each its selected recipients: null for all that are open, empty for none.</param>
+    /// <param name="names">What the jobs' numbers mean.</param>
+    /// <param name="now">The time.</param>
+    /// <returns>Null when nothing of it is there any more.</returns>
+    public static JsonObject? Summary(ReadOnlySpan<SeenJob> jobs, ReadOnlySpan<int[]?> selected, JobNames names, DateTimeOffset now)
     {
-        JsonArray described = [];
-        foreach (int index in recipients)
+        SortedDictionary<int, JsonObject> described = [];
+        List<JsonObject> unread = [];
+        QueuedMessage? known = null;
+        string? trouble = null;
+        for (int i = 0; i < jobs.Length; i++)
         {
-            described.Add((JsonNode)Recipient(message, index));
+            ref readonly SeenJob seen = ref jobs[i];
+            if (seen.Message is { } message)
+            {
+                known = message;
+                AddOpen(described, seen.Job, message, selected[i], names);
+            }
+            else if (seen.Trouble is not null && selected[i] is null)
+            {
+                trouble = seen.Trouble;
+                unread.Add(Unread(seen.Job, names));
+            }
         }
 
-        Envelope envelope = message.Envelope;
+        if (described.Count == 0 && unread.Count == 0)
+        {
+            return null;
+        }
+
+        Job first = jobs[0].Job;
+        JsonObject summary = new()
+        {
+            ["id"] = first.MessageId.ToString(),
+            ["sender"] = known is null ? JobWords.SenderOf(first, names) : known.Envelope.Sender?.ToString() ?? "",
+            ["recipients"] = new JsonArray([.. described.Values, .. unread]),
+            ["size"] = known?.Size ?? first.Size,
+            ["age"] = Seconds(now - (known?.Envelope.ReceivedAt ?? new DateTimeOffset(first.ReceivedAt, TimeSpan.Zero))),
+        };
+        if (trouble is not null)
+        {
+            summary["unreadable"] = trouble;
+        }
+
+        return summary;
+    }
+
+    /// <summary>One recipient with its state.</summary>
+    public static JsonObject Recipient(in Job job, QueuedMessage message, int index, JobNames names)
+    {
+        RecipientState state = message.GetRecipient(index);
+        string word = JobWords.StateOf(job, state);
         return new JsonObject
         {
-            ["id"] = message.Id.ToString(),
-            ["sender"] = envelope.Sender?.ToString() ?? "",
-            ["recipients"] = described,
-            ["size"] = message.Size,
-            ["age"] = Seconds(now - envelope.ReceivedAt),
+            ["address"] = message.Envelope.Recipients[index].ToString(),
+            ["state"] = word,
+            ["attempts"] = state.Attempts,
+            ["due"] = word == JobWords.Pending ? Time(state.DueAt) : null,
+            ["reply"] = state.IsFinal ? ReplyOf(state.LastOutcome) : JobWords.ReplyOf(job, state, names),
         };
     }
 
-    /// <summary>All that is known of a message, final recipients included.</summary>
-    public static JsonObject Details(QueuedMessage message, IDelivery delivery, DateTimeOffset now)
+    /// <summary>What the entry alone knows of recipients whose record cannot be read.</summary>
+    public static JsonObject Unread(in Job job, JobNames names) => new()
     {
-        int[] all = [.. Enumerable.Range(0, message.RecipientCount)];
-        JsonObject details = Summary(message, all, now);
-        Envelope envelope = message.Envelope;
-        details["received"] = Time(envelope.ReceivedAt);
-        details["client"] = envelope.ClientAddress?.ToString();
-        details["helo"] = envelope.HeloName;
-        details["body"] = envelope.Body == BodyEncoding.EightBitMime ? "8bitmime" : "7bit";
-        details["smtputf8"] = envelope.SmtpUtf8;
-        for (int i = 0; i < all.Length; i++)
-        {
-            JsonObject recipient = (JsonObject)details["recipients"]![i]!;
-            DeliveryOutcome? outcome = message.GetRecipient(i).LastOutcome;
-            recipient["site"] = delivery.SiteOf(envelope.Recipients[i]);
-            recipient["peer"] = outcome is null or { Peer: "" } ? null : outcome.Peer;
-            recipient["tls"] = outcome is null or { Tls: "" } ? null : outcome.Tls;
-            recipient["stage"] = outcome is null ? null : Outcomes.StageName(outcome.Stage);
-            recipient["delay_notice_sent"] = message.GetRecipient(i).DelayNoticeSent;
-        }
-
-        return details;
-    }
+        ["address"] = null,
+        ["domain"] = job.Has(JobFlags.Mixed) ? null : names.Domains.Get(job.Domain),
+        ["count"] = job.Count,
+        ["state"] = JobWords.StateOf(job),
+        ["attempts"] = job.Attempts,
+        ["due"] = JobWords.StateOf(job) == JobWords.Pending ? Time(new DateTimeOffset(job.DueAt, TimeSpan.Zero)) : null,
+        ["reply"] = names.Reasons.Get(job.Reason),
+    };
 
     public static string Time(DateTimeOffset time) => time.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture);
 
     public static double Seconds(TimeSpan span) => Math.Round(span.TotalSeconds, 3);
 
-    private static JsonObject Recipient(QueuedMessage message, int index)
+    private static void AddOpen(SortedDictionary<int, JsonObject> described, in Job job, QueuedMessage message, int[]? selected, JobNames names)
     {
-        RecipientState state = message.GetRecipient(index);
-        EmailAddress address = message.Envelope.Recipients[index];
-        return new JsonObject
+        foreach (int index in selected ?? message.Recipients)
         {
-            ["address"] = address.ToString(),
-            ["state"] = QueueSelector.StateName(state.Status),
-            ["attempts"] = state.Attempts,
-            ["due"] = state.Status == RecipientStatus.Pending ? Time(state.DueAt) : null,
-            ["reply"] = ReplyOf(state.LastOutcome),
-        };
+            if (!message.GetRecipient(index).IsFinal)
+            {
+                described[index] = Recipient(job, message, index, names);
+            }
+        }
     }
 }
 
 /// <summary>Words for outcomes.</summary>
 internal static class Outcomes
 {
-    /// <summary>The operator's word where a state needs an outcome: it came from a command, not from a peer.</summary>
-    public static DeliveryOutcome Released { get; } =
-        new(DeliveryStatus.Deferred, DeliveryStage.Operator, FaultOwner.None, 0, EnhancedCode.None, "released by an operator");
-
     public static string StageName(DeliveryStage stage) => stage switch
     {
         DeliveryStage.MailFrom => "mail",

@@ -1,46 +1,54 @@
-using System.Text.RegularExpressions;
 using HighPerfMta.Engine.Delivery;
-using HighPerfMta.Protocol.Addresses;
+using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Index;
+using HighPerfMta.Queue.Log;
 
 namespace HighPerfMta.Engine.Control;
 
-/// <summary>A filter made ready for use: conditions on a message and on each of its recipients.</summary>
+/// <summary>
+/// A filter over a live queue: one pass over the table of jobs, and records only of jobs about which their entries cannot say enough. A selector is used once, by one caller at a time; it never stops mail.
+/// </summary>
 public sealed class QueueSelector
 {
-    private const int MaxReason = 1024;
+    /// <summary>Records that one query reads at once: the disk is the couriers'.</summary>
+    private const int ReadsAtOnce = 16;
 
     private readonly QueueFilter _filter;
     private readonly IMailQueue _queue;
-    private readonly IDelivery _delivery;
-    private readonly DateTimeOffset _now;
-    private readonly string? _domain;
-    private readonly Regex? _reason;
+    private readonly JobFilter _conditions;
+    private readonly JobScan? _scan;
+    private readonly Task<QueuedMessage?>?[] _reads = new Task<QueuedMessage?>?[ReadsAtOnce];
+    private readonly int[] _reading = new int[ReadsAtOnce];
 
     /// <exception cref="FilterException">A condition cannot be used.</exception>
     public QueueSelector(QueueFilter filter, IMailQueue queue, IDelivery delivery, DateTimeOffset now)
     {
         ArgumentNullException.ThrowIfNull(filter);
+        ArgumentNullException.ThrowIfNull(queue);
         _filter = filter;
         _queue = queue;
-        _delivery = delivery;
-        _now = now;
-        if (filter.State is { } state && !States.Contains(state))
-        {
-            throw new FilterException($"state: \"{state}\" is not one of {string.Join(", ", States)}");
-        }
-
-        if (filter.Limit is < 0)
-        {
-            throw new FilterException("limit: a number of messages, 0 or more");
-        }
-
-        _domain = filter.Domain is { } domain ? Normalize(domain) : null;
-        _reason = filter.Reason is { } reason ? Compile(reason) : null;
+        _conditions = new JobFilter(filter, queue.Names, delivery, now);
+        _scan = filter.All || !IsEmpty(filter) ? new JobScan(queue.Jobs, _conditions, filter.Ids) : null;
+        Left = filter.Limit ?? int.MaxValue;
     }
 
-    /// <summary>What <see cref="QueueFilter.State"/> may be: waiting for an attempt; the same and tried before; the same and its time has come; held.</summary>
-    public static IReadOnlyList<string> States { get; } = ["pending", "deferred", "due", "held"];
+    /// <summary>
+    /// What <see cref="QueueFilter.State"/> may be: waiting for an attempt; the same and tried before; the same and its time has come; held; to be returned to the sender.
+    /// </summary>
+    public static IReadOnlyList<string> States { get; } = [JobWords.Pending, JobWords.Deferred, JobWords.Due, JobWords.Held, JobWords.Bouncing];
+
+    /// <summary>Messages that may still be selected.</summary>
+    public int Left { get; private set; }
+
+    /// <summary>Nothing more is selected. An empty filter selects nothing unless it says all.</summary>
+    public bool IsOver => _scan is null || _scan.IsOver || Left == 0;
+
+    /// <summary>Records that were read so far.</summary>
+    public long RecordsRead { get; private set; }
+
+    /// <summary>Jobs that could not be decided because their records cannot be read; they are not selected.</summary>
+    public int Undecided { get; private set; }
 
     /// <summary>No condition is set.</summary>
     public static bool IsEmpty(QueueFilter filter)
@@ -50,116 +58,118 @@ public sealed class QueueSelector
             && filter is { Domain: null, Site: null, Sender: null, Recipient: null, State: null, Reason: null, Older: null, Newer: null };
     }
 
-    /// <summary>The state's word in lists.</summary>
-    public static string StateName(RecipientStatus status) => status switch
+    /// <summary>
+    /// The next jobs, of at most so many messages, those that only their records can decide among them: mark what else is <see cref="SeenJob.Wanted"/>, then
+    /// <see cref="ReadAsync"/>. An empty batch may come before the end.
+    /// </summary>
+    internal Memory<SeenJob> Next(int maxMessages, CancellationToken cancellation)
     {
-        RecipientStatus.Pending => "pending",
-        RecipientStatus.Delivered => "delivered",
-        RecipientStatus.Failed => "failed",
-        RecipientStatus.Held => "held",
-        _ => "dropped",
-    };
-
-    /// <summary>The messages selected with the indexes of their selected recipients. An empty filter selects nothing unless it says all.</summary>
-    public IEnumerable<(QueuedMessage Message, int[] Recipients)> Select()
-    {
-        if (!_filter.All && IsEmpty(_filter))
+        if (IsOver)
         {
-            yield break;
+            return default;
         }
 
-        int left = _filter.Limit ?? int.MaxValue;
-        foreach (QueuedMessage message in Candidates())
+        Memory<SeenJob> batch = _scan!.Next(Math.Min(maxMessages, Left), cancellation);
+        foreach (ref SeenJob seen in batch.Span)
         {
-            if (left == 0)
+            seen.Wanted = seen.Verdict == Verdict.Record;
+        }
+
+        return batch;
+    }
+
+    /// <summary>Reads the records that are wanted, a few at a time.</summary>
+    internal async ValueTask ReadAsync(Memory<SeenJob> batch, CancellationToken cancellation)
+    {
+        int next = 0;
+        while (next < batch.Length)
+        {
+            int started = 0;
+            for (; next < batch.Length && started < ReadsAtOnce; next++)
             {
-                yield break;
+                if (batch.Span[next].Wanted)
+                {
+                    JobRef job = batch.Span[next].Ref;
+                    _reading[started] = next;
+                    _reads[started++] = PeekAsync(job.Slot, job.Id, cancellation);
+                }
             }
 
-            if (!Matches(message))
+            for (int i = 0; i < started; i++)
             {
-                continue;
+                QueuedMessage? message = null;
+                string? trouble = null;
+                try
+                {
+                    message = await _reads[i]!;
+                }
+                catch (RecordUnreadableException e)
+                {
+                    trouble = e.Message;
+                }
+
+                SeenJob seen = batch.Span[_reading[i]];
+                seen.Message = message;
+                seen.Trouble = trouble;
+                batch.Span[_reading[i]] = seen;
             }
 
-            int[] recipients = [.. Enumerable.Range(0, message.RecipientCount).Where(i => Matches(message, i))];
-            if (recipients.Length > 0)
+            RecordsRead += started;
+        }
+    }
+
+    /// <summary>
+    /// The selected recipients of a job that was read if that was necessary: null for all of them, empty for none. A message of which nothing is selected is not one of
+    /// the limit's: tell those that count with <see cref="Took"/>.
+    /// </summary>
+    internal int[]? Resolve(in SeenJob seen)
+    {
+        if (seen.Verdict == Verdict.Yes && !seen.Wanted)
+        {
+            return null;
+        }
+
+        if (seen.Message is not { } message)
+        {
+            bool undecided = seen.Trouble is not null && seen.Verdict == Verdict.Record;
+            Undecided += undecided ? 1 : 0;
+            return seen.Trouble is not null && !undecided ? null : [];
+        }
+
+        return seen.Verdict == Verdict.Yes ? null : Matching(seen, message);
+    }
+
+    /// <summary>A message was selected.</summary>
+    internal void Took() => Left--;
+
+    /// <summary>Where the jobs of the message that begins at <paramref name="from"/> end.</summary>
+    internal static int EndOfMessage(ReadOnlySpan<SeenJob> batch, int from)
+    {
+        int end = from + 1;
+        while (end < batch.Length && !batch[end].Starts)
+        {
+            end++;
+        }
+
+        return end;
+    }
+
+    private int[]? Matching(in SeenJob seen, QueuedMessage message)
+    {
+        List<int> matching = [];
+        int open = 0;
+        foreach (int index in message.Recipients)
+        {
+            open += message.GetRecipient(index).IsFinal ? 0 : 1;
+            if (_conditions.Matches(seen.Job, message, index))
             {
-                left--;
-                yield return (message, recipients);
+                matching.Add(index);
             }
         }
+
+        return matching.Count == open && open > 0 ? null : [.. matching];
     }
 
-    private IEnumerable<QueuedMessage> Candidates() =>
-        _filter.Ids.Count > 0 ? _filter.Ids.Distinct().Select(_queue.Find).OfType<QueuedMessage>() : _queue.Messages;
-
-    private bool Matches(QueuedMessage message)
-    {
-        TimeSpan age = _now - message.Envelope.ReceivedAt;
-        return (_filter.Older is not { } older || age >= older)
-            && (_filter.Newer is not { } newer || age <= newer)
-            && (_filter.Sender is not { } sender || MatchesAddress(sender, message.Envelope.Sender));
-    }
-
-    private bool Matches(QueuedMessage message, int index)
-    {
-        RecipientState state = message.GetRecipient(index);
-        if (state.IsFinal || !MatchesState(state))
-        {
-            return false;
-        }
-
-        EmailAddress recipient = message.Envelope.Recipients[index];
-        return (_domain is null || MatchesDomain(recipient.Domain))
-            && (_filter.Recipient is not { } address || MatchesAddress(address, recipient))
-            && (_reason is null || _reason.IsMatch(MessageJson.ReplyOf(state.LastOutcome) ?? ""))
-            && (_filter.Site is not { } site || string.Equals(_delivery.SiteOf(recipient), site, StringComparison.OrdinalIgnoreCase));
-    }
-
-    private bool MatchesState(RecipientState state) => _filter.State switch
-    {
-        null => true,
-        "held" => state.Status == RecipientStatus.Held,
-        "pending" => state.Status == RecipientStatus.Pending,
-        "deferred" => state is { Status: RecipientStatus.Pending, Attempts: > 0 },
-        _ => state.Status == RecipientStatus.Pending && state.DueAt <= _now,
-    };
-
-    private bool MatchesDomain(string domain) =>
-        _domain!.StartsWith('.') ? domain.EndsWith(_domain, StringComparison.Ordinal) : domain == _domain;
-
-    private static bool MatchesAddress(string wanted, EmailAddress? address)
-    {
-        if (wanted is "<>" or "")
-        {
-            return address is null;
-        }
-
-        return address is not null && (wanted.StartsWith('@')
-            ? string.Equals(Normalize(wanted[1..]), address.Domain, StringComparison.Ordinal)
-            : string.Equals(wanted.Trim('<', '>'), address.ToString(), StringComparison.OrdinalIgnoreCase));
-    }
-
-    private static string Normalize(string domain)
-    {
-        bool under = domain.StartsWith('.');
-        return DomainName.TryNormalize(under ? domain[1..] : domain, out string normal) ? under ? "." + normal : normal : domain;
-    }
-
-    private static Regex Compile(string reason)
-    {
-        if (reason.Length > MaxReason)
-        {
-            throw new FilterException($"reason: an expression of at most {MaxReason} characters");
-        }
-
-        try
-        {
-            return new Regex(reason, RegexOptions.NonBacktracking | RegexOptions.IgnoreCase | RegexOptions.CultureInvariant);
-        }
-        catch (Exception e) when (e is ArgumentException or NotSupportedException)
-        {
-            throw new FilterException($"reason: {e.Message} (look-around and back-references are not supported)");
-        }
-    }
+    // A read that fails at once is a failed one like others.
+    private async Task<QueuedMessage?> PeekAsync(int slot, MessageId id, CancellationToken cancellation) => await _queue.PeekAsync(slot, id, cancellation);
 }

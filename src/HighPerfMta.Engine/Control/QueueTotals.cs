@@ -1,26 +1,67 @@
 using System.Text.Json.Nodes;
 using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Index;
 
 namespace HighPerfMta.Engine.Control;
 
 /// <summary>Adds up what a filter selects, in all and by group. Memory is bounded by <see cref="MaxGroups"/>.</summary>
-internal sealed class QueueTotals(string? by, IDelivery delivery)
+internal sealed class QueueTotals
 {
     /// <summary>Groups kept apart; the rest is one group named "(others)".</summary>
     public const int MaxGroups = 10_000;
 
+    private const string Others = "(others)";
+    private const string Unknown = "(unknown)";
+    private const string NoReply = "(no attempt yet)";
+
+    private readonly string? _by;
+    private readonly JobNames _names;
+    private readonly SiteNames _sites;
+    private readonly NameMemo<Sum> _domains;
+    private readonly NameMemo<Sum> _reasons;
     private readonly Dictionary<string, Sum> _groups = new(StringComparer.Ordinal);
-    private readonly HashSet<string> _seen = new(StringComparer.Ordinal);
     private readonly Sum _all = new();
+    private Sum? _lastSite;
+    private string? _lastSiteKey;
+    private long _message;
+
+    /// <exception cref="FilterException"><paramref name="by"/> is none of <see cref="Keys"/>.</exception>
+    public QueueTotals(string? by, JobNames names, IDelivery delivery)
+    {
+        if (by is not null && !Keys.Contains(by))
+        {
+            throw new FilterException($"by: \"{by}\" is not one of {string.Join(", ", Keys)}");
+        }
+
+        _by = by;
+        _names = names;
+        _sites = new SiteNames(delivery, names);
+        _domains = new NameMemo<Sum>(names.Domains, Group);
+        _reasons = new NameMemo<Sum>(names.Reasons, Group);
+    }
 
     private sealed class Sum
     {
-        public long Messages { get; set; }
+        private long _message;
 
-        public long Recipients { get; set; }
+        public long Messages { get; private set; }
 
-        public long Bytes { get; set; }
+        public long Recipients { get; private set; }
+
+        public long Bytes { get; private set; }
+
+        /// <summary>A message counts once, however many of its jobs come here.</summary>
+        public void Add(long message, long recipients, long bytes)
+        {
+            Recipients += recipients;
+            if (_message != message)
+            {
+                _message = message;
+                Messages++;
+                Bytes += bytes;
+            }
+        }
 
         public JsonObject ToJson() => new() { ["messages"] = Messages, ["recipients"] = Recipients, ["bytes"] = Bytes };
     }
@@ -28,25 +69,38 @@ internal sealed class QueueTotals(string? by, IDelivery delivery)
     /// <summary>What a count can be grouped by.</summary>
     public static IReadOnlyList<string> Keys { get; } = ["domain", "site", "state", "reason"];
 
-    public void Add(QueuedMessage message, int[] recipients)
+    /// <summary>The entry does not say to which groups the job belongs, or how many recipients it has.</summary>
+    public bool NeedsRecord(in Job job) => job.Count == ushort.MaxValue || _by switch
     {
-        _all.Messages++;
-        _all.Recipients += recipients.Length;
-        _all.Bytes += message.Size;
-        if (by is null)
-        {
-            return;
-        }
+        "domain" => job.Has(JobFlags.Mixed),
+        "site" => !_sites.TryFind(job, out _),
+        "reason" => !JobWords.KnowsReply(job),
+        _ => false,
+    };
 
-        _seen.Clear();
-        foreach (int index in recipients)
+    /// <summary>What is added next is of another message.</summary>
+    public void BeginMessage() => _message++;
+
+    /// <summary>Adds a whole job that needs no record.</summary>
+    public void Add(in Job job)
+    {
+        _all.Add(_message, job.Count, job.Size);
+        Find(job)?.Add(_message, job.Count, job.Size);
+    }
+
+    /// <summary>Adds some recipients of a job, null for all that are open.</summary>
+    public void Add(in Job job, QueuedMessage message, int[]? recipients)
+    {
+        foreach (int index in recipients ?? message.Recipients)
         {
-            Sum group = Group(KeyOf(message, index), out string key);
-            group.Recipients++;
-            if (_seen.Add(key))
+            RecipientState state = message.GetRecipient(index);
+            if (!state.IsFinal)
             {
-                group.Messages++;
-                group.Bytes += message.Size;
+                _all.Add(_message, 1, message.Size);
+                if (_by is not null)
+                {
+                    Group(KeyOf(job, message, index, state)).Add(_message, 1, message.Size);
+                }
             }
         }
     }
@@ -54,13 +108,13 @@ internal sealed class QueueTotals(string? by, IDelivery delivery)
     public JsonObject ToJson()
     {
         JsonObject totals = _all.ToJson();
-        if (by is not null)
+        if (_by is not null)
         {
             JsonArray groups = [];
             foreach ((string key, Sum sum) in _groups.OrderByDescending(static g => g.Value.Recipients).ThenBy(static g => g.Key, StringComparer.Ordinal))
             {
                 JsonObject group = sum.ToJson();
-                group.Insert(0, by, key);
+                group.Insert(0, _by, key);
                 groups.Add((JsonNode)group);
             }
 
@@ -70,26 +124,51 @@ internal sealed class QueueTotals(string? by, IDelivery delivery)
         return totals;
     }
 
-    private Sum Group(string wanted, out string key)
+    private Sum? Find(in Job job)
     {
-        key = wanted;
-        if (!_groups.TryGetValue(key, out Sum? sum))
+        switch (_by)
         {
-            key = _groups.Count < MaxGroups ? wanted : "(others)";
-            if (!_groups.TryGetValue(key, out sum))
-            {
-                _groups.Add(key, sum = new Sum());
-            }
+            case null:
+                return null;
+            case "domain":
+                return _domains.TryGet(job.Domain, out Sum domain) ? domain : Group(Unknown);
+            case "reason":
+                return _reasons.TryGet(job.Reason, out Sum reason) ? reason : Group(job.Attempts == 0 ? NoReply : Unknown);
+            case "state":
+                return Group(JobWords.StateOf(job));
+            default:
+                _sites.TryFind(job, out string? site);
+                if (_lastSite is null || !ReferenceEquals(site, _lastSiteKey))
+                {
+                    _lastSite = Group(site ?? Unknown);
+                    _lastSiteKey = site;
+                }
+
+                return _lastSite;
+        }
+    }
+
+    private string KeyOf(in Job job, QueuedMessage message, int index, RecipientState state) => _by switch
+    {
+        "domain" => message.Envelope.Recipients[index].Domain,
+        "site" => _sites.Find(job, message.Envelope.Recipients[index]) ?? Unknown,
+        "state" => JobWords.StateOf(job, state),
+        _ => JobWords.ReplyOf(job, state, _names) ?? NoReply,
+    };
+
+    private Sum Group(string key)
+    {
+        if (_groups.TryGetValue(key, out Sum? sum))
+        {
+            return sum;
+        }
+
+        key = _groups.Count < MaxGroups ? key : Others;
+        if (!_groups.TryGetValue(key, out sum))
+        {
+            _groups.Add(key, sum = new Sum());
         }
 
         return sum;
     }
-
-    private string KeyOf(QueuedMessage message, int index) => by switch
-    {
-        "domain" => message.Envelope.Recipients[index].Domain,
-        "site" => delivery.SiteOf(message.Envelope.Recipients[index]) ?? "(unknown)",
-        "state" => QueueSelector.StateName(message.GetRecipient(index).Status),
-        _ => MessageJson.ReplyOf(message.GetRecipient(index).LastOutcome) ?? "(no attempt yet)",
-    };
 }

@@ -5,7 +5,7 @@ namespace HighPerfMta.Engine.Observability;
 /// <summary>State changes of a message, as the event log names them (lower case).</summary>
 public enum MailEventKind
 {
-    Accepted, Rejected, Delivered, Deferred, Bounced, Expired, Dropped, Held, Released, Delayed, Quarantined,
+    Accepted, Rejected, Delivered, Deferred, Bounced, Expired, Dropped, Held, Released, Delayed, Quarantined, Rerouted,
 }
 
 /// <summary>One line of the event log. Fields that do not apply are null; text from peers is escaped by the writer.</summary>
