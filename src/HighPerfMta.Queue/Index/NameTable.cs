@@ -185,17 +185,21 @@ public sealed class JobNames
     /// <summary>Next hops that operators chose.</summary>
     public NameTable Routes { get; } = new(ushort.MaxValue);
 
-    /// <summary>For <see cref="Job.RecipientHash"/>: never 0. The same on every machine and in every run, as it is in checkpoints.</summary>
+    /// <summary>
+    /// For <see cref="Job.RecipientHash"/>: never 0. Local parts that differ in case alone have the same, as operators look for them in any case. The same on every machine
+    /// and in every run, as it is in checkpoints.
+    /// </summary>
     public static ushort HashOf(ReadOnlySpan<char> localPart)
     {
-        // FNV-1a, folded.
+        // FNV-1a, folded. What is not ASCII counts as one character: case is simple there only for some.
         uint hash = 2166136261;
         foreach (char c in localPart)
         {
-            hash = (hash ^ c) * 16777619;
+            uint folded = c < 128 ? char.ToLowerInvariant(c) : 128u;
+            hash = (hash ^ folded) * 16777619;
         }
 
-        ushort folded = (ushort)(hash ^ (hash >> 16));
-        return folded == 0 ? (ushort)1 : folded;
+        ushort half = (ushort)(hash ^ (hash >> 16));
+        return half == 0 ? (ushort)1 : half;
     }
 }

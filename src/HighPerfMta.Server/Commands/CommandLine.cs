@@ -65,6 +65,7 @@ internal static class CommandLine
             ConfigCommand.Create(target, output),
             QueueCommand.Create(target, output),
             TraceCommand.Create(target, output),
+            WhyCommand.Create(target, output),
             RouteCommand.Create(target, output),
             VersionCommand.Create(output),
         };

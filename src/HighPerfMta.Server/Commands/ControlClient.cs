@@ -35,10 +35,19 @@ internal sealed class ControlClient : IDisposable
         return (JsonObject)JsonNode.Parse(await response.Content.ReadAsByteArrayAsync(cancellation))!;
     }
 
-    public async IAsyncEnumerable<JsonObject> ListAsync(FilterBody filter, [EnumeratorCancellation] CancellationToken cancellation)
+    /// <summary>The messages that a filter selects, as they come.</summary>
+    /// <param name="filter">The filter.</param>
+    /// <param name="loading">Called first if the server is still reading its queue.</param>
+    /// <param name="cancellation">Ends the list.</param>
+    public async IAsyncEnumerable<JsonObject> ListAsync(FilterBody filter, Action loading, [EnumeratorCancellation] CancellationToken cancellation)
     {
         HttpRequestMessage request = new(HttpMethod.Post, ControlApi.ListPath) { Content = JsonContent.Create(filter, ControlJson.Default.FilterBody) };
         using HttpResponseMessage response = await SendAsync(request, cancellation);
+        if (response.Headers.Contains(ControlApi.LoadingHeader))
+        {
+            loading();
+        }
+
         await using Stream stream = await response.Content.ReadAsStreamAsync(cancellation);
         using StreamReader reader = new(stream);
         while (await reader.ReadLineAsync(cancellation) is { } line)

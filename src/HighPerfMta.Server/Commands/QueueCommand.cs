@@ -7,7 +7,7 @@ using HighPerfMta.Server.Web;
 
 namespace HighPerfMta.Server.Commands;
 
-/// <summary><c>hpmta queue list|count|show|retry|hold|release|drop</c>.</summary>
+/// <summary><c>hpmta queue list|count|show|retry|hold|release|drop|bounce|route</c>.</summary>
 internal static class QueueCommand
 {
     /// <summary>Messages in a table on a terminal; a pipe gets them all.</summary>
@@ -24,6 +24,8 @@ internal static class QueueCommand
             CreateAction("hold", "keep from being delivered until released", target, output),
             CreateAction("release", "let held mail go on", target, output),
             CreateAction("drop", "remove without telling the sender", target, output),
+            CreateAction("bounce", "return to the sender, with a report", target, output),
+            CreateRoute(target, output),
         };
         return command;
     }
@@ -40,14 +42,14 @@ internal static class QueueCommand
             FilterBody body = WithAll(filter.Read(parsed));
             if (parsed.GetValue(json))
             {
-                await WriteJsonAsync(client.ListAsync(body, cancellation), output);
+                await WriteJsonAsync(client.ListAsync(body, () => TellLoading(output), cancellation), output);
                 return ExitCodes.Done;
             }
 
             bool cut = output.IsTerminal && body.Limit is null;
             List<string[]> rows = [];
             int messages = 0;
-            await foreach (JsonObject message in client.ListAsync(cut ? body with { Limit = TableLimit + 1 } : body, cancellation))
+            await foreach (JsonObject message in client.ListAsync(cut ? body with { Limit = TableLimit + 1 } : body, () => TellLoading(output), cancellation))
             {
                 if (cut && ++messages > TableLimit)
                 {
@@ -76,6 +78,7 @@ internal static class QueueCommand
             using ControlClient client = new(target.Load(parsed, output));
             string? group = parsed.GetValue(by);
             JsonObject totals = await client.PostAsync(ControlApi.CountPath, new CountBody(WithAll(filter.Read(parsed)), group), ControlJson.Default.CountBody, cancellation);
+            TellIncomplete(totals, output);
             if (parsed.GetValue(json))
             {
                 output.Json(totals);
@@ -118,7 +121,9 @@ internal static class QueueCommand
             }
 
             JsonObject message = await client.GetAsync(ControlClient.MessagePath(wanted), cancellation);
-            message["events"] = new JsonArray([.. await TraceCommand.EventsAsync(configuration, client, wanted, cancellation)]);
+            List<JsonObject> events = await TraceCommand.EventsAsync(configuration, client, wanted, cancellation);
+            FinishedRecipients.Complete(message, events);
+            message["events"] = new JsonArray([.. events]);
             if (parsed.GetValue(json))
             {
                 output.Json(message);
@@ -133,13 +138,25 @@ internal static class QueueCommand
         return command;
     }
 
-    private static Command CreateAction(string name, string description, Target target, Output output)
+    private static Command CreateRoute(Target target, Output output)
+    {
+        Option<string> to = new("--to") { Description = "the next hop as routes have it: mx, smtp://HOST:PORT, discard, hold or reject", HelpName = "NEXTHOP", Required = true };
+        Command command = CreateAction("route", "send to another next hop, now and at every retry", target, output, to);
+        return command;
+    }
+
+    private static Command CreateAction(string name, string description, Target target, Output output, Option<string>? to = null)
     {
         FilterOptions filter = new();
         Option<bool> all = new("--all") { Description = "everything in the queue" };
         Option<bool> dryRun = new("--dry-run") { Description = "only count" };
         Option<bool> json = new("--json") { Description = "write JSON" };
         Command command = new(name, description) { all, dryRun, json };
+        if (to is not null)
+        {
+            command.Add(to);
+        }
+
         AddAll(command, filter);
         command.SetAction(async (parsed, cancellation) =>
         {
@@ -150,19 +167,36 @@ internal static class QueueCommand
             }
 
             using ControlClient client = new(target.Load(parsed, output));
-            JsonObject result = await client.PostAsync(ControlApi.ActPath, new ActBody(name, body, parsed.GetValue(dryRun)), ControlJson.Default.ActBody, cancellation);
+            ActBody act = new(name, body, parsed.GetValue(dryRun), to is null ? null : parsed.GetValue(to));
+            JsonObject result = await client.PostAsync(ControlApi.ActPath, act, ControlJson.Default.ActBody, cancellation);
+            TellIncomplete(result, output);
             if (parsed.GetValue(json))
             {
                 output.Json(result);
             }
             else
             {
-                output.Line($"{name}: {Shown(result["messages"])} messages, {Shown(result["recipients"])} recipients{(parsed.GetValue(dryRun) ? " would be touched" : "")}");
+                output.Line($"{name}: {Shown(result["messages"])} messages, {Shown(result["recipients"])} recipients{(act.DryRun ? " would be touched" : "")}");
             }
 
             return body.Ids.Count > 0 && result["messages"]?.GetValue<int>() == 0 ? ExitCodes.Failed : ExitCodes.Done;
         });
         return command;
+    }
+
+    private static void TellLoading(Output output) => output.Error("the queue of before the start is still being read; this is not all of it");
+
+    private static void TellIncomplete(JsonObject answer, Output output)
+    {
+        if (answer["loading"] is not null)
+        {
+            TellLoading(output);
+        }
+
+        if (answer["unreadable"] is { } unreadable)
+        {
+            output.Error($"{Shown(unreadable)} jobs are left out: their records cannot be read, and the filter asks what only those say");
+        }
     }
 
     private static void AddAll(Command command, FilterOptions filter)
@@ -190,9 +224,16 @@ internal static class QueueCommand
 
     private static IEnumerable<string[]> RowsOf(JsonObject message) => ((JsonArray)message["recipients"]!).OfType<JsonObject>().Select(recipient => (string[])
     [
-        Shown(message["id"]), Age(message), Units.FormatSizeShort(message["size"]!.GetValue<long>()), SenderOf(message), Shown(recipient["address"]),
-        Shown(recipient["state"]), Shown(recipient["attempts"]), DueIn(recipient), Shown(recipient["reply"]),
+        Shown(message["id"]), Age(message), Units.FormatSizeShort(message["size"]!.GetValue<long>()), SenderOf(message), AddressOf(recipient),
+        Shown(recipient["state"]), Shown(recipient["attempts"]), DueIn(recipient), ReplyOf(message, recipient),
     ]);
+
+    // Without its record a job knows how many recipients it has, and their domain if they are all in one.
+    private static string AddressOf(JsonObject recipient) =>
+        recipient["address"]?.ToString() ?? $"({Shown(recipient["count"])} unknown{(recipient["domain"] is { } domain ? $" at {domain}" : "")})";
+
+    private static string ReplyOf(JsonObject message, JsonObject recipient) =>
+        recipient["address"] is null ? $"record unreadable: {Shown(message["unreadable"])}" : Shown(recipient["reply"]);
 
     private static string[] CountRow(string name, JsonObject sums) => [name, Shown(sums["messages"]), Shown(sums["recipients"]), Shown(sums["bytes"])];
 
@@ -201,14 +242,14 @@ internal static class QueueCommand
         output.Fields(
         [
             ("id", Shown(message["id"])), ("sender", SenderOf(message)), ("received", Shown(message["received"])), ("age", Age(message)),
-            ("size", Shown(message["size"])), ("client", Shown(message["client"])), ("helo", Shown(message["helo"])), ("body", Shown(message["body"])),
+            ("size", Shown(message["size"])), ("client", Shown(message["client"])), ("helo", Shown(message["helo"])), ("body", Shown(message["body"])), ("unreadable", Shown(message["unreadable"])),
         ]);
         foreach (JsonObject recipient in ((JsonArray)message["recipients"]!).OfType<JsonObject>())
         {
             output.Out.WriteLine();
             output.Fields(
             [
-                ("recipient", Shown(recipient["address"])), ("state", Shown(recipient["state"])), ("attempts", Shown(recipient["attempts"])), ("due", Shown(recipient["due"])),
+                ("recipient", AddressOf(recipient)), ("state", Shown(recipient["state"])), ("attempts", Shown(recipient["attempts"])), ("due", Shown(recipient["due"])),
                 ("site", Shown(recipient["site"])), ("last reply", Shown(recipient["reply"])), ("stage", Shown(recipient["stage"])), ("peer", Shown(recipient["peer"])),
             ]);
         }

@@ -131,7 +131,7 @@ internal sealed partial class MtaHost : IAsyncDisposable
         _state.Control = control;
         AdminSocket admin = Own(new AdminSocket(_configuration.SocketPath, control, log));
         await admin.StartAsync();
-        Own(new ServerMetrics(queue, outbound.Delivery, log));
+        Own(new ServerMetrics(queue, outbound.Delivery, control.Census, log));
         queue.Announce = outbound.Delivery.Enqueue;
         queue.Start();
         _reception.Start();

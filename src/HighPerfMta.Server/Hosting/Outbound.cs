@@ -36,7 +36,7 @@ internal sealed class Outbound : IAsyncDisposable
     public IDelivery Delivery => _delivery;
 
     public ControlRoom CreateControl(ServerConfiguration configuration, IMailQueue queue, IEventLog events, TimeProvider time) =>
-        new(queue, _delivery, _resolver, _routes, new RelayPolicy(configuration.Relay), _dns, events, time);
+        new(queue, _delivery, _resolver, _routes, new RelayPolicy(configuration.Relay), _dns, events, configuration.Retry.Expire, time);
 
     public async ValueTask DisposeAsync()
     {

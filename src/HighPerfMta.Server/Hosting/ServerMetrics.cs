@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
+using HighPerfMta.Engine.Control;
 using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Queue;
@@ -12,9 +13,13 @@ internal sealed class ServerMetrics : IAsyncDisposable
 {
     private readonly Meter _meter = new("HighPerfMta.Server");
 
-    public ServerMetrics(IMailQueue queue, IDelivery delivery, EventLogWriter events)
+    public ServerMetrics(IMailQueue queue, IDelivery delivery, QueueCensus census, EventLogWriter events)
     {
         _meter.CreateObservableGauge("hpmta_queue_messages", () => queue.Count, description: "Messages queued");
+        _meter.CreateObservableGauge("hpmta_queue_jobs", () => JobsByState(census), description: "Jobs (a message for a site) by state");
+        _meter.CreateObservableGauge("hpmta_queue_index_bytes", () => queue.Jobs.ResidentBytes, "By", "Memory of the table of jobs");
+        _meter.CreateObservableGauge("hpmta_queue_loading", () => queue.Loading ? 1 : 0, description: "1 while jobs from before the start are still being read");
+        _meter.CreateObservableGauge("hpmta_queue_may_attempt", () => queue.MayAttempt ? 1 : 0, description: "0 when nothing new is tried because outcomes could not be written down");
         _meter.CreateObservableGauge("hpmta_queue_healthy", () => queue.Condition == LogCondition.Healthy ? 1 : 0, description: "1 when the queue takes new mail");
         _meter.CreateObservableGauge("hpmta_queue_damaged_ranges", () => queue.Damage.Count, description: "Stretches of the log that could not be read at start");
         _meter.CreateObservableGauge("hpmta_delivery_transactions", () => delivery.Activity.Transactions, description: "Outbound transactions under way");
@@ -26,6 +31,14 @@ internal sealed class ServerMetrics : IAsyncDisposable
         _meter.CreateObservableCounter("hpmta_process_collections_total", static () => (long)GC.CollectionCount(0), description: "Garbage collections");
         long started = Stopwatch.GetTimestamp();
         _meter.CreateObservableGauge("hpmta_process_uptime_seconds", () => Stopwatch.GetElapsedTime(started).TotalSeconds, "s", "Time since the start");
+    }
+
+    private static IEnumerable<Measurement<long>> JobsByState(QueueCensus census)
+    {
+        foreach ((string name, long count) in census.Take().ByName())
+        {
+            yield return new Measurement<long>(count, new KeyValuePair<string, object?>("state", name));
+        }
     }
 
     public ValueTask DisposeAsync()

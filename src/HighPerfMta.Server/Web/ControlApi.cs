@@ -21,7 +21,11 @@ internal static class ControlApi
     public const string StatusPath = "/control/status";
     public const string MessagePath = "/control/message/";
     public const string RoutePath = "/control/route";
+    public const string WhyPath = "/control/why";
     public const string FlushPath = "/control/flush-events";
+
+    /// <summary>Response header of lists made while the queue is still being read.</summary>
+    public const string LoadingHeader = "Hpmta-Loading";
 
     private static readonly byte[] NewLine = "\n"u8.ToArray();
 
@@ -31,16 +35,20 @@ internal static class ControlApi
         application.MapPost(CountPath, Guarded(async context =>
         {
             CountBody body = await ReadAsync(context, ControlJson.Default.CountBody);
-            await WriteAsync(context, control.Count(body.Filter.ToFilter(), body.By));
+            await WriteAsync(context, await control.CountAsync(body.Filter.ToFilter(), body.By, context.RequestAborted));
         }));
         application.MapPost(ActPath, Guarded(context => ActAsync(context, control)));
         application.MapPost(FlushPath, Guarded(async _ => await events.FlushAsync()));
         application.MapGet(StatusPath, Guarded(context => WriteAsync(context, control.Status())));
-        application.MapGet(MessagePath + "{id}", Guarded(context =>
-            control.Show(IdOf(context)) is { } message ? WriteAsync(context, message) : NotQueuedAsync(context)));
+        application.MapGet(MessagePath + "{id}", Guarded(async context =>
+        {
+            JsonObject? message = await control.ShowAsync(IdOf(context), context.RequestAborted);
+            await (message is null ? NotQueuedAsync(context, control) : WriteAsync(context, message));
+        }));
         application.MapGet(MessagePath + "{id}/raw", Guarded(context => RawAsync(context, control)));
         application.MapGet(RoutePath, Guarded(async context =>
             await WriteAsync(context, await control.RouteAsync(context.Request.Query["address"].ToString(), context.RequestAborted))));
+        application.MapGet(WhyPath, Guarded(context => WhyAsync(context, control)));
     }
 
     /// <summary>Refusals and known troubles become a status and one line of text.</summary>
@@ -60,7 +68,7 @@ internal static class ControlApi
     private static int? StatusOf(Exception error) => error switch
     {
         FilterException or JsonException or BadHttpRequestException => StatusCodes.Status400BadRequest,
-        LogUnavailableException or RecordUnreadableException => StatusCodes.Status503ServiceUnavailable,
+        LogUnavailableException or RecordUnreadableException or QueueLoadingException => StatusCodes.Status503ServiceUnavailable,
         OperationCanceledException => null,
         _ => StatusCodes.Status500InternalServerError,
     };
@@ -68,9 +76,15 @@ internal static class ControlApi
     private static async Task ListAsync(HttpContext context, IControl control)
     {
         FilterBody body = await ReadAsync(context, ControlJson.Default.FilterBody);
+        IAsyncEnumerable<JsonObject> messages = control.List(body.ToFilter(), context.RequestAborted);
         context.Response.ContentType = "application/jsonl";
+        if (control.Loading)
+        {
+            context.Response.Headers[LoadingHeader] = "true";
+        }
+
         await using Utf8JsonWriter json = new(context.Response.BodyWriter);
-        foreach (JsonObject message in control.List(body.ToFilter()))
+        await foreach (JsonObject message in messages)
         {
             message.WriteTo(json);
             await json.FlushAsync(context.RequestAborted);
@@ -82,21 +96,35 @@ internal static class ControlApi
     private static async Task ActAsync(HttpContext context, IControl control)
     {
         ActBody body = await ReadAsync(context, ControlJson.Default.ActBody);
-        if (!Enum.TryParse(body.Action, ignoreCase: true, out QueueAction action))
+        string? name = Enum.GetNames<QueueAction>().FirstOrDefault(n => n.Equals(body.Action, StringComparison.OrdinalIgnoreCase));
+        if (name is null)
         {
-            throw new FilterException($"action: \"{body.Action}\" is not one of retry, hold, release, drop");
+            throw new FilterException($"action: \"{body.Action}\" is not one of {string.Join(", ", Enum.GetNames<QueueAction>()).ToLowerInvariant()}");
         }
 
-        (int messages, int recipients) = await control.ActAsync(action, body.Filter.ToFilter(), body.DryRun, context.RequestAborted);
-        await context.Response.WriteAsJsonAsync(new ActResult(messages, recipients, body.DryRun), ControlJson.Default.ActResult);
+        QueueActed acted = await control.ActAsync(Enum.Parse<QueueAction>(name), body.Filter.ToFilter(), body.To, body.DryRun, context.RequestAborted);
+        int? unreadable = acted.Unreadable > 0 ? acted.Unreadable : null;
+        await context.Response.WriteAsJsonAsync(new ActResult(acted.Messages, acted.Recipients, body.DryRun, unreadable), ControlJson.Default.ActResult);
+    }
+
+    private static async Task WhyAsync(HttpContext context, IControl control)
+    {
+        string subject = context.Request.Query["of"].ToString();
+        if (await control.WhyAsync(subject, context.RequestAborted) is { } why)
+        {
+            await WriteAsync(context, why);
+            return;
+        }
+
+        await NotFoundAsync(context, control, $"nothing of {subject} is queued, and nothing is known of its site; hpmta route ADDRESS tells how mail would go");
     }
 
     private static async Task RawAsync(HttpContext context, IControl control)
     {
-        using BodyReader? body = control.OpenBody(IdOf(context));
+        using BodyReader? body = await control.OpenBodyAsync(IdOf(context), context.RequestAborted);
         if (body is null)
         {
-            await NotQueuedAsync(context);
+            await NotQueuedAsync(context, control);
             return;
         }
 
@@ -113,10 +141,14 @@ internal static class ControlApi
         return MessageId.TryParse(text, out MessageId id) ? id : throw new FilterException($"id: \"{text}\" is no queue id");
     }
 
-    private static Task NotQueuedAsync(HttpContext context)
+    private static Task NotQueuedAsync(HttpContext context, IControl control) =>
+        NotFoundAsync(context, control, "no such message is queued; hpmta trace ID tells what became of it");
+
+    private static Task NotFoundAsync(HttpContext context, IControl control, string message)
     {
         context.Response.StatusCode = StatusCodes.Status404NotFound;
-        return context.Response.WriteAsJsonAsync(new ErrorResult("no such message is queued; hpmta trace ID tells what became of it"), ControlJson.Default.ErrorResult);
+        string told = control.Loading ? "not found yet: " + new QueueLoadingException().Message : message;
+        return context.Response.WriteAsJsonAsync(new ErrorResult(told), ControlJson.Default.ErrorResult);
     }
 
     private static async ValueTask<T> ReadAsync<T>(HttpContext context, JsonTypeInfo<T> type) =>

@@ -30,7 +30,7 @@ internal sealed record FilterBody
 
     public bool All { get; init; }
 
-    /// <exception cref="FilterException">An id is none.</exception>
+    /// <exception cref="FilterException">An id or a time is none.</exception>
     public QueueFilter ToFilter() => new()
     {
         Ids = [.. Ids.Select(static id => MessageId.TryParse(id, out MessageId parsed) ? parsed : throw new FilterException($"id: \"{id}\" is no queue id"))],
@@ -40,10 +40,17 @@ internal sealed record FilterBody
         Recipient = Recipient,
         State = State,
         Reason = Reason,
-        Older = OlderSeconds is { } older ? TimeSpan.FromSeconds(older) : null,
-        Newer = NewerSeconds is { } newer ? TimeSpan.FromSeconds(newer) : null,
+        Older = Duration(OlderSeconds),
+        Newer = Duration(NewerSeconds),
         Limit = Limit,
         All = All,
+    };
+
+    private static TimeSpan? Duration(double? seconds) => seconds switch
+    {
+        null => null,
+        >= 0 and <= 1e11 => TimeSpan.FromSeconds(seconds.Value),
+        _ => throw new FilterException("older, newer: a time from 0 to 100,000,000,000 seconds"),
     };
 }
 
@@ -51,9 +58,14 @@ internal sealed record FilterBody
 internal sealed record CountBody(FilterBody Filter, string? By);
 
 /// <summary>An action on what the filter selects.</summary>
-internal sealed record ActBody(string Action, FilterBody Filter, bool DryRun);
+/// <param name="Action">One of <see cref="QueueAction"/>, lower case.</param>
+/// <param name="Filter">To which mail.</param>
+/// <param name="DryRun">Only count.</param>
+/// <param name="To">For route: the next hop.</param>
+internal sealed record ActBody(string Action, FilterBody Filter, bool DryRun, string? To = null);
 
-internal sealed record ActResult(int Messages, int Recipients, bool DryRun);
+/// <summary>What was done, or would be; jobs left alone because their records cannot be read, if there are any.</summary>
+internal sealed record ActResult(int Messages, int Recipients, bool DryRun, int? Unreadable);
 
 internal sealed record ErrorResult(string Error);
 

@@ -85,7 +85,7 @@ internal sealed class WebSide(IPEndPoint address, HostState state, MetricsCollec
         if (status is not null)
         {
             page.Append("<table>");
-            foreach (string key in (string[])["messages", "queue", "damaged_ranges", "transactions", "outbound_connections"])
+            foreach (string key in (string[])["messages", "jobs", "loading", "queue", "damaged_ranges", "transactions", "outbound_connections"])
             {
                 page.Append(CultureInfo.InvariantCulture, $"<tr><th>{key}</th><td>{Encode(status[key])}</td></tr>");
             }
