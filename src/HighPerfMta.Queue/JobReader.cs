@@ -153,36 +153,9 @@ internal sealed class JobReader(IRecordLog log, JobBook book)
             states = updates.ConvertAll(static u => u.State).ToArray();
         }
 
-        Overlay(states, job);
-        return new QueuedMessage(envelope, body, recipients, states);
-    }
-
-    /// <summary>What the entry says is newer than the record.</summary>
-    private static void Overlay(RecipientState[] states, in Job job)
-    {
-        long due = long.MaxValue;
-        foreach (RecipientState state in states)
-        {
-            due = Math.Min(due, state.DueAt.UtcTicks);
-        }
-
-        // The entry's time is rounded: the record's are the exact ones unless the entry was changed since.
-        bool moved = DueTime.FromTicks(due) != job.Due;
-        for (int i = 0; i < states.Length; i++)
-        {
-            RecipientState state = Overlay(states[i], job);
-            states[i] = moved ? state with { DueAt = new DateTimeOffset(job.DueAt, TimeSpan.Zero) } : state;
-        }
-    }
-
-    private static RecipientState Overlay(RecipientState state, in Job job)
-    {
-        if (job.IsHeld != (state.Status == RecipientStatus.Held))
-        {
-            state = state with { Status = job.IsHeld ? RecipientStatus.Held : RecipientStatus.Pending };
-        }
-
-        return job.Has(JobFlags.NoticeSent) && !state.DelayNoticeSent ? state with { DelayNoticeSent = true } : state;
+        QueuedMessage message = new(envelope, body, recipients, states);
+        message.Overlay(job);
+        return message;
     }
 
     // Both addresses of one moment.

@@ -11,6 +11,19 @@ internal sealed class LiveSegments(long stretch, long begin)
     private readonly Lock _gate = new();
     private long _head = begin / stretch;
 
+    private bool _frozen;
+
+    /// <summary>The head stays where it is while what lives in the log is not known yet.</summary>
+    public void Freeze() => _frozen = true;
+
+    public void Thaw()
+    {
+        lock (_gate)
+        {
+            _frozen = false;
+        }
+    }
+
     /// <summary>Messages that are pinned.</summary>
     public int Count { get; private set; }
 
@@ -112,6 +125,11 @@ internal sealed class LiveSegments(long stretch, long begin)
 
     private long MoveHead(long tail)
     {
+        if (_frozen)
+        {
+            return 0;
+        }
+
         long last = tail / stretch;
         long before = _head;
         if (_live.Count == 0)

@@ -20,7 +20,7 @@ public sealed partial class MailQueue
     private Replayer? _replayer;
     private CheckpointReader? _checkpoint;
     private Task _housekeeping = Task.CompletedTask;
-    private long _startPin = -1;
+    private ulong _newestBefore;
     private volatile bool _loading = true;
     private bool _started;
 
@@ -61,7 +61,7 @@ public sealed partial class MailQueue
     /// <summary>Moves the log's head up to the first record that is needed.</summary>
     internal void TruncateHead() => Truncate(_live.FindHead(_log.TailAddress));
 
-    internal void ReportUnreadable(MessageId id, RecordUnreadableException error)
+    internal void ReportUnreadable(MessageId id, Exception error)
     {
         lock (_damage)
         {
@@ -87,7 +87,7 @@ public sealed partial class MailQueue
     private void Replay()
     {
         // Nothing is truncated while what lives there is not known.
-        _startPin = _live.PinAt(_log.BeginAddress);
+        _live.Freeze();
         ulong lastId = 0;
         _checkpoint = _log.Checkpoint;
         if (_checkpoint is not null)
@@ -108,6 +108,7 @@ public sealed partial class MailQueue
         long from = _checkpoint?.Address ?? _log.BeginAddress;
         _log.Scan(from, _log.ReplayEnd, _replayer.Visit, CancellationToken.None);
         LastId = Math.Max(lastId, _replayer.LastId);
+        _newestBefore = LastId;
     }
 
     private bool TryRestoreNames(byte[] names, out ulong lastId)
@@ -176,13 +177,12 @@ public sealed partial class MailQueue
     private async Task LoadAsync(CancellationToken cancellation)
     {
         long started = _time.GetTimestamp();
-        ulong newest = LastId;
         await new CheckpointLoader(this, _replayer!, _checkpoint).RunAsync(cancellation);
         _replayer = null;
         _checkpoint?.Dispose();
         _checkpoint = null;
-        int announced = AnnounceRestored(newest);
-        _live.UnpinQuietly(_startPin * _options.SegmentSize);
+        int announced = AnnounceRestored();
+        _live.Thaw();
         _loading = false;
         TruncateHead();
         _loaded.TrySetResult();
@@ -193,7 +193,7 @@ public sealed partial class MailQueue
     }
 
     // New jobs have later ids, and owners already.
-    private int AnnounceRestored(ulong newest)
+    private int AnnounceRestored()
     {
         int announced = 0;
         for (int chunk = 0; chunk < Jobs.Chunks; chunk++)
@@ -201,7 +201,7 @@ public sealed partial class MailQueue
             ReadOnlySpan<Job> jobs = Jobs.ReadChunk(chunk);
             for (int i = 0; i < jobs.Length; i++)
             {
-                if (jobs[i].Id != 0 && jobs[i].Id <= newest && jobs[i].Place == JobPlace.Entering)
+                if (jobs[i].Id != 0 && jobs[i].Id <= _newestBefore && jobs[i].Place == JobPlace.Entering)
                 {
                     announced++;
                     Restored?.Invoke((chunk * JobTable.ChunkJobs) + i);

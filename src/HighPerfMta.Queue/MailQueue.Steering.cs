@@ -83,6 +83,7 @@ public sealed partial class MailQueue
         finally
         {
             _changes.Leave(change);
+            _log.CommitSoon();
         }
     }
 
@@ -109,6 +110,7 @@ public sealed partial class MailQueue
                 Job part = Jobs[message.Slot] with { Place = JobPlace.Entering, Domain = 0, Number = number, State = records[i].Address, StateBytes = RecordHeader.Footprint(records[i].Length) };
                 _book.Describe(ref part, message.Envelope, parts[i].Recipients);
                 parts[i].Slot = _book.AddSibling(message.Slot, part);
+                _book.Summarize(ref Jobs[parts[i].Slot], parts[i]);
             }
 
             ref Job first = ref Jobs[message.Slot];
@@ -116,6 +118,7 @@ public sealed partial class MailQueue
             _book.SetState(ref first, records[0].Address, RecordHeader.Footprint(records[0].Length));
             _book.Describe(ref first, message.Envelope, parts[0].Recipients);
             message.Narrow(parts[0].Recipients.ToArray());
+            _book.Summarize(ref first, message);
         }
     }
 

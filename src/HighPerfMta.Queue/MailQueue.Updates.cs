@@ -186,9 +186,16 @@ public sealed partial class MailQueue
         {
             _ledger.Failed();
         }
-        else if (condition is LogCondition.Healthy or LogCondition.LowSpace && _ledger.Recovered())
+        else if (condition is LogCondition.Healthy or LogCondition.LowSpace)
         {
-            Rewrite();
+            if (_ledger.Recovered())
+            {
+                Rewrite();
+            }
+            else
+            {
+                _ledger.EndRewrite();
+            }
         }
     }
 
@@ -294,6 +301,8 @@ public sealed partial class MailQueue
                         number = _book.BeginChange(message.Slot);
                     }
 
+                    // An operator may have changed the job since.
+                    message.Overlay(Jobs[message.Slot]);
                     StateWriter.Write(ref writer, number, message, _log.MaxPayload, finals: true);
                 }
             }

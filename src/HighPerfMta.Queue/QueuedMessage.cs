@@ -167,6 +167,35 @@ public sealed class QueuedMessage
         }
     }
 
+    /// <summary>What the job's entry says of hold, due time and notice is newer than what a record said.</summary>
+    internal void Overlay(in Index.Job job)
+    {
+        long due = long.MaxValue;
+        foreach (RecipientState state in _states)
+        {
+            due = state.IsFinal ? due : Math.Min(due, state.DueAt.UtcTicks);
+        }
+
+        // The entry's time is rounded: the states' are the exact ones unless the entry was changed since.
+        bool moved = Index.DueTime.FromTicks(due) != job.Due;
+        for (int i = 0; i < _states.Length; i++)
+        {
+            RecipientState state = _states[i];
+            if (state.IsFinal)
+            {
+                continue;
+            }
+
+            if (job.IsHeld != (state.Status == RecipientStatus.Held))
+            {
+                state = state with { Status = job.IsHeld ? RecipientStatus.Held : RecipientStatus.Pending };
+            }
+
+            state = job.Has(Index.JobFlags.NoticeSent) && !state.DelayNoticeSent ? state with { DelayNoticeSent = true } : state;
+            Volatile.Write(ref _states[i], moved ? state with { DueAt = new DateTimeOffset(job.DueAt, TimeSpan.Zero) } : state);
+        }
+    }
+
     private int Find(int index)
     {
         int at = _recipients.Length == RecipientCount ? index : Array.BinarySearch(_recipients, index);

@@ -139,9 +139,16 @@ internal sealed class UpdateLedger(IRecordLog log)
             _epoch++;
             _suspect = true;
             Volatile.Write(ref _holding, true);
-            foreach ((_, QueuedMessage message) in _unconfirmed)
+            // What is durable may have been read back and changed since: this is not its latest state.
+            long durable = log.DurableAddress;
+            for (int i = _unconfirmed.Count; i > 0; i--)
             {
-                _lost[message.Slot] = message;
+                (RecordRef Record, QueuedMessage Message) update = _unconfirmed.Dequeue();
+                if (update.Record.Address >= durable)
+                {
+                    _unconfirmed.Enqueue(update);
+                    _lost[update.Message.Slot] = update.Message;
+                }
             }
         }
     }

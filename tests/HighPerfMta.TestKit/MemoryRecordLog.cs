@@ -1,4 +1,5 @@
 using HighPerfMta.Queue.Log;
+using HighPerfMta.Queue.Storage;
 
 namespace HighPerfMta.TestKit;
 
@@ -9,12 +10,18 @@ namespace HighPerfMta.TestKit;
 public sealed class MemoryRecordLog : IRecordLog
 {
     private const int Header = 32;
+    private const string Folder = "/log";
+    private const ulong Salt = 42;
     private readonly SortedDictionary<long, Record> _records = [];
     private readonly List<(long Address, TaskCompletionSource Done)> _waiters = [];
     private readonly HashSet<long> _unreadable = [];
     private readonly Lock _gate = new();
+    private FaultyDisk _disk = new();
+    private int _checkpointing;
     private long _tail = 64;
     private long _truncateTo = 64;
+
+    public MemoryRecordLog() => _disk.CreateDirectory(Folder);
 
     public bool HoldCommits { get; set; }
 
@@ -43,6 +50,52 @@ public sealed class MemoryRecordLog : IRecordLog
     public event Action<LogCondition>? ConditionChanged;
 
     public IReadOnlyList<DamagedRange> Damage { get; set; } = [];
+
+    /// <summary>Where checkpoints are written.</summary>
+    public FaultyDisk CheckpointDisk => _disk;
+
+    public long ReplayEnd => DurableAddress;
+
+    public CheckpointReader? Checkpoint => CheckpointReader.Open(_disk, Folder, Salt, out _) is { } found && found.Address >= BeginAddress ? found : null;
+
+    public CheckpointWriter BeginCheckpoint(long address)
+    {
+        if (Interlocked.Exchange(ref _checkpointing, 1) != 0)
+        {
+            throw new InvalidOperationException("A checkpoint is being written already.");
+        }
+
+        return new CheckpointWriter(_disk, Folder, Salt, address, () => _checkpointing = 0);
+    }
+
+    public void Scan(long from, long to, RecordVisitor visitor, CancellationToken cancellation = default)
+    {
+        KeyValuePair<long, Record>[] records;
+        lock (_gate)
+        {
+            records = [.. _records.Where(r => r.Key >= from && r.Key < to)];
+        }
+
+        foreach ((long address, Record record) in records)
+        {
+            visitor(new ScannedRecord(new RecordRef(address, record.Payload.Length), record.Type, record.MessageId, record.Payload));
+        }
+    }
+
+    public ValueTask<StoredRecord> ReadAsync(long address, CancellationToken cancellation = default)
+    {
+        lock (_gate)
+        {
+            if (address >= DurableAddress || _unreadable.Contains(address) || !_records.TryGetValue(address, out Record? found))
+            {
+                throw new RecordUnreadableException($"no such record at {address}");
+            }
+
+            byte[] buffer = System.Buffers.ArrayPool<byte>.Shared.Rent(found.Payload.Length);
+            found.Payload.CopyTo(buffer, 0);
+            return new ValueTask<StoredRecord>(new StoredRecord(found.Type, found.MessageId, new RecordRef(address, found.Payload.Length), buffer));
+        }
+    }
 
     public int CommitsAskedFor { get; private set; }
 
@@ -83,12 +136,13 @@ public sealed class MemoryRecordLog : IRecordLog
         Task wait;
         lock (_gate)
         {
-            if (record.Address < DurableAddress && _records.ContainsKey(record.Address))
+            bool known = record.Length == 0 || _records.ContainsKey(record.Address);
+            if (record.Address < DurableAddress && known)
             {
                 return default;
             }
 
-            if (Condition is LogCondition.Failing or LogCondition.Closed || !_records.ContainsKey(record.Address))
+            if (Condition is LogCondition.Failing or LogCondition.Closed || !known)
             {
                 throw new LogUnavailableException("the record is gone", LogCondition.Failing);
             }
@@ -182,7 +236,7 @@ public sealed class MemoryRecordLog : IRecordLog
     {
         lock (_gate)
         {
-            MemoryRecordLog after = new() { MaxPayload = MaxPayload, BeginAddress = BeginAddress, _truncateTo = BeginAddress };
+            MemoryRecordLog after = new() { MaxPayload = MaxPayload, BeginAddress = BeginAddress, _truncateTo = BeginAddress, _disk = _disk };
             foreach ((long address, Record record) in _records.Where(r => r.Key < DurableAddress))
             {
                 after._records[address] = record;
@@ -219,13 +273,7 @@ public sealed class MemoryRecordLog : IRecordLog
         }
     }
 
-    public void Replay(RecordVisitor visitor, CancellationToken cancellation = default)
-    {
-        foreach ((long address, Record record) in _records)
-        {
-            visitor(new ScannedRecord(new RecordRef(address, record.Payload.Length), record.Type, record.MessageId, record.Payload));
-        }
-    }
+    public void Replay(RecordVisitor visitor, CancellationToken cancellation = default) => Scan(BeginAddress, TailAddress, visitor, cancellation);
 
     public void TruncateBefore(long address)
     {

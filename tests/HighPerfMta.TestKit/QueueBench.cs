@@ -3,6 +3,7 @@ using System.Text;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Index;
 using Microsoft.Extensions.Logging.Abstractions;
 
 namespace HighPerfMta.TestKit;
@@ -26,8 +27,53 @@ public sealed class QueueBench : IAsyncDisposable
 
     public MailQueue Queue { get; }
 
-    /// <summary>The process dies and the next one opens what is on the disk.</summary>
-    public QueueBench Crash() => new(Log.Crash(), Options, Time);
+    /// <summary>The process dies and the next one opens what is on the disk, and has loaded it.</summary>
+    public async Task<QueueBench> CrashAsync()
+    {
+        QueueBench next = new(Log.Crash(), Options, Time);
+        await next.StartAsync();
+        return next;
+    }
+
+    /// <summary>Starts the queue; returns when what was there before is loaded.</summary>
+    public async Task StartAsync()
+    {
+        Queue.Start();
+        await Queue.Loaded.WaitAsync(TimeSpan.FromSeconds(30));
+    }
+
+    /// <summary>Everything that is queued, one for each job, in the order of the messages' ids.</summary>
+    public async Task<List<QueuedMessage>> MessagesAsync()
+    {
+        List<QueuedMessage> messages = [];
+        foreach (int slot in Slots())
+        {
+            messages.Add(await Queue.LoadAsync(slot));
+        }
+
+        return [.. messages.OrderBy(static m => m.Id).ThenBy(static m => m.Recipients[0])];
+    }
+
+    /// <summary>The one job that is queued.</summary>
+    public async Task<QueuedMessage> SingleAsync() => (await MessagesAsync()).Single();
+
+    public IReadOnlyList<int> Slots()
+    {
+        List<int> slots = [];
+        for (int chunk = 0; chunk < Queue.Jobs.Chunks; chunk++)
+        {
+            ReadOnlySpan<Job> jobs = Queue.Jobs.ReadChunk(chunk);
+            for (int i = 0; i < jobs.Length; i++)
+            {
+                if (jobs[i].Id != 0)
+                {
+                    slots.Add((chunk * JobTable.ChunkJobs) + i);
+                }
+            }
+        }
+
+        return slots;
+    }
 
     public Envelope Envelope(params string[] recipients) => new()
     {

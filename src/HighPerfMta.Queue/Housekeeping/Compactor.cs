@@ -124,15 +124,25 @@ internal sealed partial class Compactor(MailQueue queue)
             Interlocked.Add(ref _copied, body.Size);
             RecordRef last = body.Accepted;
             List<(int, byte, RecordRef)> states = [];
+            bool[] living = new bool[accepted.Envelope.Recipients.Length];
             foreach ((int at, Job job) in jobs)
             {
                 RecordRef state = default;
-                if (job.Number != 0)
+                if (job.Number == 0)
                 {
-                    (state, last) = await CopyStateAsync(job, accepted.Envelope, body, cancellation);
+                    Array.Fill(living, true);
+                }
+                else
+                {
+                    (state, last) = await CopyStateAsync(job, accepted.Envelope, body, living, cancellation);
                 }
 
                 states.Add((at, job.Number, state));
+            }
+
+            if (Array.IndexOf(living, false) >= 0)
+            {
+                last = await EndOthersAsync(id, living, cancellation);
             }
 
             return new Move(id, jobs[0].Job.Accepted, body, states, last);
@@ -205,10 +215,16 @@ internal sealed partial class Compactor(MailQueue queue)
     }
 
     /// <summary>Appends the job's state as its record and its entry say it, under the number that it has: of two with that number either holds.</summary>
-    private async ValueTask<(RecordRef State, RecordRef Last)> CopyStateAsync(Job job, Envelope envelope, StoredBody body, CancellationToken cancellation)
+    private async ValueTask<(RecordRef State, RecordRef Last)> CopyStateAsync(
+        Job job, Envelope envelope, StoredBody body, bool[] living, CancellationToken cancellation)
     {
         List<RecipientUpdate>? updates = job.State == 0 ? null : await queue.Reader.ReadStatesAsync(job.Id, job.State, cancellation);
         QueuedMessage message = JobReader.Make(job, envelope, body, updates);
+        foreach (int index in message.Recipients)
+        {
+            living[index] = true;
+        }
+
         RecordWriter writer = new(256);
         try
         {
@@ -224,6 +240,30 @@ internal sealed partial class Compactor(MailQueue queue)
             }
 
             return (state, last);
+        }
+        finally
+        {
+            writer.Dispose();
+        }
+    }
+
+    /// <summary>Says of the recipients that no job has any more that they are final: the records that said so stay behind.</summary>
+    private async ValueTask<RecordRef> EndOthersAsync(ulong id, bool[] living, CancellationToken cancellation)
+    {
+        RecordWriter writer = new(64);
+        try
+        {
+            UpdateCodec.Begin(ref writer, 0);
+            RecipientState final = new(RecipientStatus.Delivered, 0, DateTimeOffset.UnixEpoch, null);
+            for (int i = 0; i < living.Length; i++)
+            {
+                if (!living[i])
+                {
+                    UpdateCodec.WriteState(ref writer, i, final);
+                }
+            }
+
+            return await queue.Log.AppendAsync(RecordType.Completed, id, writer.Written, cancellation);
         }
         finally
         {

@@ -1,6 +1,6 @@
 using System.Collections.Concurrent;
-using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Protocol.Addresses;
+using HighPerfMta.Protocol.Smtp;
 
 namespace HighPerfMta.Queue.Index;
 
@@ -226,6 +226,14 @@ internal sealed class JobBook(LiveSegments live)
         }
 
         job.Due = DueTime.FromTicks(steering.DueAt.UtcTicks);
+    }
+
+    /// <summary>Forgets that the job is bouncing or rerouted.</summary>
+    public void ClearOrders(ref Job job)
+    {
+        Names.Routes.Release(job.Route);
+        job.Route = 0;
+        job.Flags &= ~(JobFlags.Bouncing | JobFlags.Rerouted);
     }
 
     public void SetReason(ref Job job, string? reason)

@@ -245,6 +245,8 @@ internal sealed class CheckpointLoader(MailQueue queue, Replayer replayer, Check
         {
             await queue.WriteStateAsync(message);
         }
+
+        queue.Log.CommitSoon();
     }
 
     private async Task RevokeAsync(ulong id, long address)

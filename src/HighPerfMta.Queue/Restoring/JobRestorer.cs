@@ -23,7 +23,7 @@ internal sealed class JobRestorer(MailQueue queue, Replayer replayer)
         {
             await DivideAsync(slot, map, [], cancellation);
         }
-        catch (RecordUnreadableException e)
+        catch (Exception e) when (e is RecordUnreadableException or InvalidDataException)
         {
             HoldUnreadable(slot, id, e);
         }
@@ -61,7 +61,7 @@ internal sealed class JobRestorer(MailQueue queue, Replayer replayer)
         {
             return await CatchUpManyAsync(id, slots, changes, cancellation);
         }
-        catch (RecordUnreadableException e)
+        catch (Exception e) when (e is RecordUnreadableException or InvalidDataException)
         {
             HoldUnreadable(slots[0], id, e);
             return true;
@@ -95,17 +95,19 @@ internal sealed class JobRestorer(MailQueue queue, Replayer replayer)
         foreach (int slot in slots)
         {
             Job job = _book.Jobs[slot];
-            known[job.State] = job;
-            if (job.State == 0)
+            if (job.State != 0 && job.State < queue.Log.BeginAddress)
             {
-                for (int i = 0; i < map.Count; i++)
-                {
-                    map.Apply(i, 0, job.Number, false);
-                }
+                // Compaction moved it: its copy is among the changes.
+                continue;
             }
-            else
+
+            known[job.State] = job;
+            List<RecipientUpdate>? states = job.State == 0 ? null : await queue.Reader.ReadStatesAsync(id, job.State, cancellation);
+            for (int i = 0; i < (states?.Count ?? map.Count); i++)
             {
-                map.Apply(await queue.Reader.ReadStatesAsync(id, job.State, cancellation), job.State, job.Number);
+                int index = states?[i].Index ?? i;
+                map.Apply(index, job.State, job.Number, states?[i].State.IsFinal ?? false);
+                KeepOrders(map, index, job);
             }
         }
 
@@ -127,6 +129,19 @@ internal sealed class JobRestorer(MailQueue queue, Replayer replayer)
         }
 
         return await DivideAsync(slots[0], map, known, cancellation);
+    }
+
+    private void KeepOrders(RecipientMap map, int index, in Job job)
+    {
+        if (job.Has(JobFlags.Bouncing))
+        {
+            map.Order(index, new Steering(SteeringKind.Bounce, default));
+        }
+
+        if (job.Has(JobFlags.Rerouted))
+        {
+            map.Order(index, new Steering(SteeringKind.Reroute, default, _book.Names.Routes.Get(job.Route)));
+        }
     }
 
     /// <summary>Makes one job of each group of open recipients that share a record. False: there is none, the message is finished.</summary>
@@ -188,20 +203,27 @@ internal sealed class JobRestorer(MailQueue queue, Replayer replayer)
     private void Describe(int slot, QueuedMessage message, RecipientMap map, long state, Dictionary<long, Job> known)
     {
         ref Job job = ref _book.Jobs[slot];
+        // The slot may have had another part of the message.
+        _book.ClearOrders(ref job);
         job.Number = map.NumberOf(message.Recipients[0]);
         _book.Describe(ref job, message.Envelope, message.Recipients);
         _book.Summarize(ref job, message);
+        uint due = job.Due;
         if (known.TryGetValue(state, out Job entry))
         {
             // What the checkpoint's entry said was newer than its record.
-            job.Flags = (job.Flags & JobFlags.Mixed) | (entry.Flags & ~JobFlags.Mixed);
-            job.Due = entry.Due;
-            if (entry.Has(JobFlags.Rerouted) && _book.Names.Routes.Get(entry.Route) is { } hop)
-            {
-                _book.Steer(ref job, new Steering(SteeringKind.Reroute, new DateTimeOffset(entry.DueAt, TimeSpan.Zero), hop));
-            }
+            job.Flags = (job.Flags & JobFlags.Mixed) | (entry.Flags & (JobFlags.Held | JobFlags.NoticeSent));
+            due = entry.Due;
         }
 
+        (JobFlags flags, string? route) = map.OrdersOf(message.Recipients[0]);
+        job.Flags |= flags;
+        if (route is not null)
+        {
+            _book.Steer(ref job, new Steering(SteeringKind.Reroute, DateTimeOffset.UnixEpoch, route));
+        }
+
+        job.Due = due;
         foreach ((long steered, Steering steering) in map.Steerings)
         {
             if (steered == state)
@@ -232,7 +254,7 @@ internal sealed class JobRestorer(MailQueue queue, Replayer replayer)
         queue.Live.UnpinQuietly(first);
     }
 
-    private void HoldUnreadable(int slot, ulong id, RecordUnreadableException error)
+    private void HoldUnreadable(int slot, ulong id, Exception error)
     {
         ref Job job = ref _book.Jobs[slot];
         _book.Steer(ref job, new Steering(SteeringKind.Hold, DateTimeOffset.UnixEpoch, Reason: $"set aside: {error.Message}"));

@@ -203,6 +203,8 @@ internal sealed class Replayer(MailQueue queue, bool onCheckpoint)
         Steering steering = SteeringCodec.Read(record.Payload, _steered);
         foreach (SteeredJob job in _steered)
         {
+            // No id that the log knows is given away again, also when nothing else is left of its message.
+            LastId = Math.Max(LastId, job.Id);
             if (Ended.Contains(job.Id))
             {
                 continue;

@@ -1,3 +1,4 @@
+using HighPerfMta.Queue.Index;
 using HighPerfMta.Queue.Log;
 
 namespace HighPerfMta.Queue.Restoring;
@@ -33,6 +34,7 @@ internal sealed class RecipientMap(int count)
     private readonly long[] _state = new long[count];
     private readonly byte[] _number = new byte[count];
     private readonly bool[] _final = new bool[count];
+    private readonly (JobFlags Flags, string? Route)[] _orders = new (JobFlags, string?)[count];
 
     public int Count => _state.Length;
 
@@ -71,6 +73,7 @@ internal sealed class RecipientMap(int count)
             {
                 _number[i] = number;
                 _final[i] = steering.Kind == SteeringKind.Drop;
+                Order(i, steering);
                 found = true;
             }
         }
@@ -80,6 +83,23 @@ internal sealed class RecipientMap(int count)
             Steerings.Add((state, steering));
         }
     }
+
+    /// <summary>What an operator ordered holds for the recipient whatever its later states.</summary>
+    public void Order(int index, in Steering steering)
+    {
+        ref (JobFlags Flags, string? Route) order = ref _orders[index];
+        if (steering.Kind == SteeringKind.Bounce)
+        {
+            order.Flags |= JobFlags.Bouncing;
+        }
+        else if (steering.Kind == SteeringKind.Reroute)
+        {
+            order.Route = steering.NextHop;
+        }
+    }
+
+    /// <summary>See <see cref="Order"/>: bouncing or nothing, and the next hop that was chosen.</summary>
+    public (JobFlags Flags, string? Route) OrdersOf(int index) => _orders[index];
 
     /// <summary>Puts all recipients at a state that nobody changed yet: all of a message, or those that a checkpoint's job has.</summary>
     public void End()

@@ -184,14 +184,14 @@ public sealed class CheckpointReader : IDisposable
     {
         problem = null;
         string path = Path.Combine(directory, CheckpointFile.FileName);
-        if (!disk.FileExists(path))
-        {
-            return null;
-        }
-
         IDiskFile? file = null;
         try
         {
+            if (!disk.FileExists(path))
+            {
+                return null;
+            }
+
             file = disk.Open(path, DiskFileMode.OpenExisting);
             byte[] header = new byte[CheckpointFile.HeaderSize];
             int read = file.Read(0, header);

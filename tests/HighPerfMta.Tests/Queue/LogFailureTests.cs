@@ -20,7 +20,7 @@ public class LogFailureTests
         bench.Log.Recover();
         Assert.Equal(0, bench.Queue.Count);
         Assert.Equal(0, bench.Queue.Live.Count);
-        Assert.Equal(0, bench.Crash().Queue.Count);
+        Assert.Equal(0, (await bench.CrashAsync()).Queue.Count);
     }
 
     [Theory]
@@ -53,7 +53,7 @@ public class LogFailureTests
         bench.Log.Recover();
         await Assert.ThrowsAsync<LogUnavailableException>(async () => await incoming.CommitAsync(bench.Envelope(), ReadOnlyMemory<byte>.Empty));
         Assert.Equal(0, bench.Queue.Count);
-        Assert.Equal(0, bench.Crash().Queue.Count);
+        Assert.Equal(0, (await bench.CrashAsync()).Queue.Count);
     }
 
     [Fact]
@@ -68,12 +68,12 @@ public class LogFailureTests
         RecipientState deferred = QueueBench.Deferred(2, DateTimeOffset.UnixEpoch);
         await bench.Queue.UpdateAsync(messages[2], new RecipientUpdate[] { new(0, deferred) });
         Assert.Equal(1, bench.Queue.Count);
-        Assert.Equal(3, bench.Crash().Queue.Count);
+        Assert.Equal(3, (await bench.CrashAsync()).Queue.Count);
 
         bench.Log.HoldCommits = false;
         bench.Log.Recover();
         await bench.Queue.Rewriting;
-        QueuedMessage left = Assert.Single(bench.Crash().Queue.Messages);
+        QueuedMessage left = (await (await bench.CrashAsync()).SingleAsync());
         Assert.Equal(messages[2].Id, left.Id);
         Assert.Equal(deferred, left.GetRecipient(0));
         Assert.Equal(0, bench.Queue.Ledger.Dirty);
@@ -90,7 +90,7 @@ public class LogFailureTests
         Assert.All([0, 1], i => Assert.Equal(RecipientStatus.Held, message.GetRecipient(i).Status));
         bench.Log.Recover();
         await bench.Queue.Rewriting;
-        QueuedMessage found = Assert.Single(bench.Crash().Queue.Messages);
+        QueuedMessage found = (await (await bench.CrashAsync()).SingleAsync());
         Assert.All([0, 1], i => Assert.Equal(RecipientStatus.Held, found.GetRecipient(i).Status));
     }
 
@@ -106,7 +106,7 @@ public class LogFailureTests
         bench.Log.RefuseAppend = null;
         bench.Log.SetLowSpace(false);
         await bench.Queue.Rewriting;
-        Assert.Equal(0, bench.Crash().Queue.Count);
+        Assert.Equal(0, (await bench.CrashAsync()).Queue.Count);
     }
 
     [Fact]
@@ -133,7 +133,7 @@ public class LogFailureTests
         bench.Log.RefuseAppend = null;
         bench.Log.Recover();
         await bench.Queue.Rewriting;
-        Assert.Equal(0, bench.Crash().Queue.Count);
+        Assert.Equal(0, (await bench.CrashAsync()).Queue.Count);
         Assert.Equal(0, bench.Queue.Ledger.Dirty);
     }
 
@@ -146,11 +146,11 @@ public class LogFailureTests
         await bench.Queue.UpdateAsync(message, Delivered);
         ValueTask closing = bench.DisposeAsync();
         Assert.False(closing.IsCompleted);
-        Assert.Equal(1, bench.Crash().Queue.Count);
+        Assert.Equal(1, (await bench.CrashAsync()).Queue.Count);
         bench.Log.Commit();
         await closing;
         Assert.True(bench.Log.Disposed);
-        Assert.Equal(0, bench.Crash().Queue.Count);
+        Assert.Equal(0, (await bench.CrashAsync()).Queue.Count);
     }
 
     [Fact]

@@ -56,9 +56,18 @@ public sealed class MailQueueOnDiskTests : IDisposable
 
         await using (MailQueue queue = Open())
         {
+            List<int> restored = [];
+            queue.Restored = restored.Add;
             queue.Start();
-            Assert.Equal(states.Keys.Order(), queue.Messages.Select(static m => m.Id).Order());
-            foreach (QueuedMessage message in queue.Messages.ToList())
+            await queue.Loaded.WaitAsync(TimeSpan.FromSeconds(30));
+            List<QueuedMessage> messages = [];
+            foreach (int slot in restored)
+            {
+                messages.Add(await queue.LoadAsync(slot));
+            }
+
+            Assert.Equal(states.Keys.Order(), messages.Select(static m => m.Id).Order());
+            foreach (QueuedMessage message in messages)
             {
                 Assert.Equal(states[message.Id], message.GetRecipient(0));
                 Assert.Equal(bodies[message.Id], await ReadAsync(queue, message));
@@ -68,8 +77,9 @@ public sealed class MailQueueOnDiskTests : IDisposable
 
         await using (MailQueue queue = Open())
         {
-            Assert.Equal(0, queue.Count);
             queue.Start();
+            await queue.Loaded.WaitAsync(TimeSpan.FromSeconds(30));
+            Assert.Equal(0, queue.Count);
             await AcceptAsync(queue, Encoding.ASCII.GetBytes("the last\r\n"));
             Assert.InRange(Directory.GetFiles(Path.Combine(_folder, "log"), "seg.*").Length, 1, 2);
         }

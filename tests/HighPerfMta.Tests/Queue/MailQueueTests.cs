@@ -21,13 +21,13 @@ public class MailQueueTests
         Assert.False(accepting.IsCompleted);
         Assert.Equal(0, bench.Queue.Count);
         Assert.Empty(announced);
-        Assert.Equal(0, bench.Crash().Queue.Count);
+        Assert.Equal(0, (await bench.CrashAsync()).Queue.Count);
 
         bench.Log.Commit();
         QueuedMessage message = await accepting;
         Assert.Equal([message], announced);
-        Assert.Same(message, bench.Queue.Find(message.Id));
-        Assert.Equal(1, bench.Crash().Queue.Count);
+        Assert.Equal([message.Slot], bench.Queue.FindJobs(message.Id));
+        Assert.Equal(1, (await bench.CrashAsync()).Queue.Count);
     }
 
     [Theory]
@@ -47,8 +47,8 @@ public class MailQueueTests
         Assert.Equal(expected.Length, message.Size);
         Assert.Equal(expected, await bench.ReadAsync(message));
 
-        await using QueueBench after = bench.Crash();
-        QueuedMessage found = Assert.Single(after.Queue.Messages);
+        await using QueueBench after = await bench.CrashAsync();
+        QueuedMessage found = (await after.SingleAsync());
         Assert.Equal(expected.Length, found.Size);
         Assert.Equal(expected, await after.ReadAsync(found));
     }
@@ -63,7 +63,7 @@ public class MailQueueTests
         Assert.Equal([RecordType.BodyChunk, RecordType.Accepted], bench.Log.Types);
         byte[] expected = [.. "Received: by here\r\n"u8, .. body];
         Assert.Equal(expected, await bench.ReadAsync(message));
-        Assert.Equal(300, Assert.Single(bench.Crash().Queue.Messages).RecipientCount);
+        Assert.Equal(300, (await (await bench.CrashAsync()).SingleAsync()).RecipientCount);
 
         await Assert.ThrowsAsync<ArgumentException>(() => bench.AcceptAsync("x", [.. recipients, .. recipients]));
         Assert.Equal(1, bench.Queue.Count);
@@ -105,7 +105,7 @@ public class MailQueueTests
         }
 
         Assert.Equal(0, bench.Queue.Live.Count);
-        Assert.Equal(0, bench.Crash().Queue.Count);
+        Assert.Equal(0, (await bench.CrashAsync()).Queue.Count);
     }
 
     [Fact]
@@ -114,14 +114,12 @@ public class MailQueueTests
         await using QueueBench bench = new();
         QueuedMessage message = await bench.AcceptAsync("text\r\n", "a@example.net", "b@example.net", "c@example.net");
         RecipientState deferred = QueueBench.Deferred(3, new DateTimeOffset(2026, 7, 1, 2, 3, 4, TimeSpan.Zero)) with { DelayNoticeSent = true };
-        RecipientState held = new(RecipientStatus.Held, 1, DateTimeOffset.UnixEpoch, null);
-        await bench.Queue.UpdateAsync(message, new RecipientUpdate[] { new(0, deferred), new(2, QueueBench.Delivered()) });
-        await bench.Queue.UpdateDurablyAsync(message, new RecipientUpdate[] { new(1, held) });
+        await bench.Queue.UpdateDurablyAsync(message, new RecipientUpdate[] { new(0, deferred), new(1, deferred), new(2, QueueBench.Delivered()) });
 
-        QueuedMessage found = Assert.Single(bench.Crash().Queue.Messages);
+        QueuedMessage found = await (await bench.CrashAsync()).SingleAsync();
+        Assert.Equal([0, 1], found.Recipients.ToArray());
         Assert.Equal(deferred, found.GetRecipient(0));
-        Assert.Equal(held, found.GetRecipient(1));
-        Assert.Equal(QueueBench.Delivered(), found.GetRecipient(2));
+        Assert.Equal(deferred, found.GetRecipient(1));
         Assert.Equal(2, found.OpenRecipients);
         Assert.Equal(message.Envelope.ReceivedAt, found.Envelope.ReceivedAt);
     }
@@ -135,8 +133,9 @@ public class MailQueueTests
         Assert.Equal(1, bench.Queue.Count);
         await bench.Queue.UpdateAsync(message, new RecipientUpdate[] { new(1, new RecipientState(RecipientStatus.Dropped, 0, default, null)) });
         Assert.Equal(0, bench.Queue.Count);
-        Assert.Null(bench.Queue.Find(message.Id));
-        Assert.Equal(0, bench.Crash().Queue.Count);
+        Assert.Empty(bench.Queue.FindJobs(message.Id));
+        Assert.Equal(0, bench.Queue.Jobs.Count);
+        Assert.Equal(0, (await bench.CrashAsync()).Queue.Count);
     }
 
     [Fact]
@@ -156,11 +155,11 @@ public class MailQueueTests
         }
 
         await using QueueBench after = new(swapped);
-        Assert.Equal(2, Assert.Single(after.Queue.Messages).GetRecipient(0).Attempts);
+        Assert.Equal(2, (await after.SingleAsync()).GetRecipient(0).Attempts);
     }
 
     [Fact]
-    public async Task Start_announces_what_was_found_in_the_order_of_acceptance()
+    public async Task Start_hands_over_every_job_that_was_found_once_and_new_mail_at_once()
     {
         await using QueueBench bench = new();
         List<MessageId> accepted = [];
@@ -169,11 +168,17 @@ public class MailQueueTests
             accepted.Add((await bench.AcceptAsync($"{i}\r\n")).Id);
         }
 
-        await using QueueBench after = bench.Crash();
+        await using QueueBench after = new(bench.Log.Crash());
+        List<MessageId> restored = [];
         List<MessageId> announced = [];
+        after.Queue.Restored = slot => restored.Add(after.Queue.Jobs[slot].MessageId);
         after.Queue.Announce = m => announced.Add(m.Id);
-        after.Queue.Start();
-        Assert.Equal(accepted, announced);
+        // Mail is taken before the old is loaded.
+        MessageId early = (await after.AcceptAsync("early\r\n")).Id;
+        await after.StartAsync();
+        MessageId late = (await after.AcceptAsync("late\r\n")).Id;
+        Assert.Equal(accepted, restored.Order());
+        Assert.Equal([early, late], announced);
     }
 
     [Fact]
@@ -246,11 +251,11 @@ public class MailQueueTests
         await using QueueBench bench = new();
         await bench.AcceptAsync("text\r\n");
         RecordRef strange = await bench.Log.PlantAsync(RecordType.Accepted, 42, [9, 9, 9]);
-        await using QueueBench after = bench.Crash();
+        await using QueueBench after = await bench.CrashAsync();
         Assert.Equal(1, after.Queue.Count);
         DamagedRange damage = Assert.Single(after.Queue.Damage);
         Assert.Equal(strange.Address, damage.FromAddress);
-        QueuedMessage message = Assert.Single(after.Queue.Messages);
+        QueuedMessage message = (await after.SingleAsync());
         await after.Queue.UpdateAsync(message, new RecipientUpdate[] { new(0, QueueBench.Delivered()) });
         Assert.Equal(1, after.Queue.Live.Count);
     }
