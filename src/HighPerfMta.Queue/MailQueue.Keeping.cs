@@ -130,7 +130,7 @@ public sealed partial class MailQueue
     {
         try
         {
-            await LoadAsync(cancellation);
+            await LoadAllAsync(cancellation);
             using PeriodicTimer timer = new(HousekeepingInterval, _time);
             while (await timer.WaitForNextTickAsync(cancellation))
             {
@@ -174,7 +174,8 @@ public sealed partial class MailQueue
         }
     }
 
-    private async Task LoadAsync(CancellationToken cancellation)
+    /// <summary>Reads the jobs from before the start and announces them: what <see cref="Start"/> begins with.</summary>
+    internal async Task LoadAllAsync(CancellationToken cancellation)
     {
         long started = _time.GetTimestamp();
         await new CheckpointLoader(this, _replayer!, _checkpoint).RunAsync(cancellation);

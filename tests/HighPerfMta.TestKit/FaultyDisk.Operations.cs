@@ -115,7 +115,7 @@ public sealed partial class FaultyDisk
 
     public long FreeSpace(string directory) => Free;
 
-    public IDisposable? TryLock(string path)
+    public IDisposable? TryLock(string path, bool create = true)
     {
         lock (_gate)
         {

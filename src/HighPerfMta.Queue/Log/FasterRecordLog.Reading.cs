@@ -24,7 +24,7 @@ public sealed partial class FasterRecordLog
         }
 
         cancellation.ThrowIfCancellationRequested();
-        ReadNow(record, expectedType, expectedMessageId, destination.Span);
+        _reader.Read(record, expectedType, expectedMessageId, destination.Span);
         return default;
     }
 
@@ -37,7 +37,7 @@ public sealed partial class FasterRecordLog
         }
 
         cancellation.ThrowIfCancellationRequested();
-        return ReadNow(address);
+        return _reader.Read(address);
     }
 
     public CheckpointReader? Checkpoint => _files.TakeCheckpoint();
@@ -82,49 +82,6 @@ public sealed partial class FasterRecordLog
         cancellation.ThrowIfCancellationRequested();
     }
 
-    private StoredRecord ReadNow(long address)
-    {
-        Span<byte> head = stackalloc byte[RecordHeader.Size];
-        RecordRef record = new(address, 0);
-        byte[]? buffer = null;
-        try
-        {
-            long at = address + RecordHeader.EntryHeaderSize;
-            if (_store.Read(at, head) < RecordHeader.Size || !RecordHeader.TryRead(head, _seed, out RecordHeader header))
-            {
-                throw Unreadable(record, "no intact record header");
-            }
-
-            if (header.PayloadLength > MaxPayload)
-            {
-                throw Unreadable(record, "its length is not possible");
-            }
-
-            record = record with { Length = header.PayloadLength };
-            buffer = System.Buffers.ArrayPool<byte>.Shared.Rent(Math.Max(1, header.PayloadLength));
-            Span<byte> payload = buffer.AsSpan(0, header.PayloadLength);
-            if (_store.Read(at + RecordHeader.Size, payload) < payload.Length || Crc32C.Compute(_seed, payload) != header.PayloadSum)
-            {
-                throw Unreadable(record, "the checksum does not match");
-            }
-
-            StoredRecord stored = new(header.Type, header.MessageId, record, buffer);
-            buffer = null;
-            return stored;
-        }
-        catch (DiskException e)
-        {
-            throw new RecordUnreadableException($"the record at address {address} cannot be read: {e.Message}", e);
-        }
-        finally
-        {
-            if (buffer is not null)
-            {
-                System.Buffers.ArrayPool<byte>.Shared.Return(buffer);
-            }
-        }
-    }
-
     public void Replay(RecordVisitor visitor, CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(visitor);
@@ -158,47 +115,6 @@ public sealed partial class FasterRecordLog
         }
 
         cancellation.ThrowIfCancellationRequested();
-        ReadNow(record, expectedType, expectedMessageId, destination.Span);
+        _reader.Read(record, expectedType, expectedMessageId, destination.Span);
     }
-
-    // A short synchronous pread: what was written lately is in the page cache, and an asynchronous read would only park another thread on it.
-    private void ReadNow(RecordRef record, RecordType expectedType, ulong expectedMessageId, Span<byte> destination)
-    {
-        destination = destination[..record.Length];
-        Span<byte> head = stackalloc byte[RecordHeader.Size];
-        int headLength, payloadLength;
-        try
-        {
-            long at = record.Address + RecordHeader.EntryHeaderSize;
-            headLength = _store.Read(at, head);
-            payloadLength = _store.Read(at + RecordHeader.Size, destination);
-        }
-        catch (DiskException e)
-        {
-            throw new RecordUnreadableException($"the record at address {record.Address} cannot be read: {e.Message}", e);
-        }
-
-        if (headLength < RecordHeader.Size || payloadLength < record.Length)
-        {
-            throw Unreadable(record, "the segment file is too short");
-        }
-
-        if (!RecordHeader.TryRead(head, _seed, out RecordHeader header))
-        {
-            throw Unreadable(record, "no intact record header");
-        }
-
-        if (header.Type != expectedType || header.MessageId != expectedMessageId || header.PayloadLength != record.Length)
-        {
-            throw Unreadable(record, "another record is there");
-        }
-
-        if (Crc32C.Compute(_seed, destination) != header.PayloadSum)
-        {
-            throw Unreadable(record, "the checksum does not match");
-        }
-    }
-
-    private RecordUnreadableException Unreadable(RecordRef record, string why) =>
-        new($"the record at address {record.Address} ({_store.PathOf((int)(record.Address >> _store.Bits))}) is damaged: {why}");
 }

@@ -19,8 +19,8 @@ public sealed partial class FasterRecordLog : IRecordLog
     private readonly WaiterPool _waiters = new();
     private readonly EngineSetup _setup;
     private readonly SegmentStore _store;
+    private readonly SegmentReader _reader;
     private readonly SegmentStock _stock;
-    private readonly uint _seed;
     private readonly int _pageSize;
     private readonly long _replayEnd;
     private LogEngine _engine;
@@ -36,7 +36,7 @@ public sealed partial class FasterRecordLog : IRecordLog
         _files = files;
         _store = files.Store;
         _pageSize = files.Superblock.PageSize;
-        _seed = Crc32C.Seed(files.Superblock.Salt);
+        _reader = new SegmentReader(_store, files.Superblock);
         _replayEnd = files.Scan.Tail;
         Damage = files.Scan.Damage.ConvertAll(static f => f.Range);
         _begin = files.Begin;
@@ -52,7 +52,7 @@ public sealed partial class FasterRecordLog : IRecordLog
         _keeper = new Thread(Keep) { IsBackground = true, Name = "hpmta-log-keeper" };
     }
 
-    public int MaxPayload => _pageSize - 128;
+    public int MaxPayload => SegmentReader.MaxPayloadOf(_pageSize);
 
     public long BeginAddress => Volatile.Read(ref _begin);
 

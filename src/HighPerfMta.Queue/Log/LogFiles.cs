@@ -191,9 +191,8 @@ internal sealed class LogFiles : IDisposable
         }
 
         Durable = Math.Max(Math.Max(Scan.DurableMark, point.Durable), _checkpoint?.Durable ?? 0);
-        Scan.Damage.RemoveAll(d => Scan.Unfinished.Exists(u => u.From <= d.From && d.To <= u.To));
         long trimmed = Settle(logger);
-        ReportMissingTail();
+        CrashRemains.AddMissingTail(Scan, Durable, Superblock.PageSize);
         foreach (Finding finding in Scan.Damage)
         {
             logger.LogError("Damage in the log from {From} to {To}: {Reason}; nothing was deleted", finding.From, finding.To, finding.Range.Reason);
@@ -246,16 +245,9 @@ internal sealed class LogFiles : IDisposable
     /// <returns>The bytes that were overwritten.</returns>
     private long Settle(ILogger logger)
     {
-        long trimFrom = Scan.DataEnd;
-        foreach (Finding finding in Scan.Damage.FindAll(d => d.MayBeTorn && d.From >= Durable))
+        (long trimFrom, List<Finding> unfinished) = CrashRemains.TakeFrom(Scan, Durable);
+        foreach (Finding finding in unfinished)
         {
-            Scan.Damage.Remove(finding);
-            if (finding.From >= Scan.Tail)
-            {
-                trimFrom = Math.Min(trimFrom, finding.From);
-                continue;
-            }
-
             Unfinished.Add(new AddressRange(finding.From, finding.To));
             logger.LogWarning(
                 "A write between {From} and {To} was not finished ({Reason}); nothing in it was acknowledged", finding.From, finding.To, finding.Range.Reason);
@@ -274,15 +266,6 @@ internal sealed class LogFiles : IDisposable
             // The log opens to be read; its first write will fail as well, and be tried again.
             logger.LogError("The log's tail cannot be settled: {Cause}", e.Message);
             return 0;
-        }
-    }
-
-    private void ReportMissingTail()
-    {
-        bool endsItsPage = Durable == RoundUp(Scan.Tail);
-        if (Durable > Scan.Tail && !endsItsPage && !Scan.Damage.Exists(d => d.To >= Durable))
-        {
-            Scan.Damage.Add(new Finding(new DamagedRange(Scan.Tail, Durable, "durable records at the end of the log are missing"), MayBeTorn: false));
         }
     }
 

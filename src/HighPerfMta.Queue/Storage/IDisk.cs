@@ -5,6 +5,9 @@ public enum DiskFileMode
     /// <summary>The file must exist; it is never created.</summary>
     OpenExisting,
 
+    /// <summary>As <see cref="OpenExisting"/>, to be read only: needs no right to write.</summary>
+    ReadExisting,
+
     /// <summary>The file must not exist.</summary>
     CreateNew,
 }
@@ -42,7 +45,9 @@ public interface IDisk
     long FreeSpace(string directory);
 
     /// <summary>Takes a lock that no other process, and nobody else in this one, can hold at the same time; null if somebody has it.</summary>
-    IDisposable? TryLock(string path);
+    /// <param name="path">The lock's file.</param>
+    /// <param name="create">False: the file must exist, and the right to read it is enough.</param>
+    IDisposable? TryLock(string path, bool create = true);
 }
 
 /// <summary>An open file. Reads and writes are positional and may run concurrently.</summary>

@@ -11,8 +11,9 @@ public sealed partial class OsDisk : IDisk
         try
         {
             FileMode fileMode = mode == DiskFileMode.CreateNew ? FileMode.CreateNew : FileMode.Open;
+            FileAccess access = mode == DiskFileMode.ReadExisting ? FileAccess.Read : FileAccess.ReadWrite;
             // FileShare.ReadWrite | Delete: no advisory lock on the segment; the directory lock is the one that counts.
-            SafeFileHandle handle = File.OpenHandle(path, fileMode, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
+            SafeFileHandle handle = File.OpenHandle(path, fileMode, access, FileShare.ReadWrite | FileShare.Delete);
             return new OsFile(path, handle);
         }
         catch (Exception e) when (IsFileError(e))
@@ -106,13 +107,15 @@ public sealed partial class OsDisk : IDisk
         }
     }
 
-    public IDisposable? TryLock(string path)
+    public IDisposable? TryLock(string path, bool create = true)
     {
         SafeFileHandle handle;
         try
         {
             FileShare share = OperatingSystem.IsLinux() ? FileShare.ReadWrite : FileShare.None;
-            handle = File.OpenHandle(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, share);
+            handle = create
+                ? File.OpenHandle(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, share)
+                : File.OpenHandle(path, FileMode.Open, FileAccess.Read, share);
         }
         catch (IOException e) when (OperatingSystem.IsLinux() ? ErrnoOf(e) == Native.WouldBlock : File.Exists(path))
         {

@@ -11,7 +11,11 @@ namespace HighPerfMta.Queue.Storage;
 internal sealed record Superblock(long SegmentSize, int PageSize, ulong Salt)
 {
     public const string FileName = "superblock";
-    public const int CurrentVersion = 1;
+
+    /// <summary>
+    /// Raised with every change that an older program would misread: it must not open the log then. Format 1 knew no Routed, Copied and SteeredMany records and was never released.
+    /// </summary>
+    public const int CurrentVersion = 2;
 
     private const int Length = 36;
     private const ulong Magic = 0x474F4C41544D5048; // "HPMTALOG"
@@ -50,10 +54,17 @@ internal sealed record Superblock(long SegmentSize, int PageSize, ulong Salt)
             }
         }
 
+        // Every format keeps magic and version where they are; the rest, its sum among it, may be elsewhere.
         int version = BinaryPrimitives.ReadInt32LittleEndian(block[8..]);
         if (version != CurrentVersion)
         {
-            problem = $"the log has format {version}, this program reads format {CurrentVersion}";
+            string whose = version switch
+            {
+                1 => ", of a version of this program that was never released",
+                > CurrentVersion => ", of a newer version of this program",
+                _ => ", which no version of this program writes",
+            };
+            problem = $"the log has format {version}{whose}; this program reads format {CurrentVersion}";
             return null;
         }
 

@@ -1,0 +1,41 @@
+namespace HighPerfMta.Queue.Log;
+
+/// <summary>What a crash left of writes that were never acknowledged: not damage.</summary>
+/// <param name="TrimFrom">First address behind the last record that is of use; what follows, up to the end of the data, can go.</param>
+/// <param name="Unfinished">Such ranges between records.</param>
+internal readonly record struct CrashRemains(long TrimFrom, List<Finding> Unfinished)
+{
+    /// <summary>Takes the remains, those that earlier runs noted among them, out of what a scan found damaged.</summary>
+    /// <param name="scan">The scan up to the end of the log.</param>
+    /// <param name="durable">Address below which everything is known to have been on stable storage.</param>
+    public static CrashRemains TakeFrom(ScanResult scan, long durable)
+    {
+        scan.Damage.RemoveAll(d => scan.Unfinished.Exists(u => u.From <= d.From && d.To <= u.To));
+        long trimFrom = scan.DataEnd;
+        List<Finding> unfinished = [];
+        foreach (Finding finding in scan.Damage.FindAll(d => d.MayBeTorn && d.From >= durable))
+        {
+            scan.Damage.Remove(finding);
+            if (finding.From >= scan.Tail)
+            {
+                trimFrom = Math.Min(trimFrom, finding.From);
+            }
+            else
+            {
+                unfinished.Add(finding);
+            }
+        }
+
+        return new CrashRemains(trimFrom, unfinished);
+    }
+
+    /// <summary>Adds to the damage what was durable behind the last record and is not there.</summary>
+    public static void AddMissingTail(ScanResult scan, long durable, int pageSize)
+    {
+        bool endsItsPage = durable == ((scan.Tail + pageSize - 1) & -(long)pageSize);
+        if (durable > scan.Tail && !endsItsPage && !scan.Damage.Exists(d => d.To >= durable))
+        {
+            scan.Damage.Add(new Finding(new DamagedRange(scan.Tail, durable, "durable records at the end of the log are missing"), MayBeTorn: false));
+        }
+    }
+}
