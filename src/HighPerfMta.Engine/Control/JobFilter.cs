@@ -40,8 +40,8 @@ internal sealed class JobFilter
     private readonly ushort _recipientHash;
     private readonly Regex? _reason;
     private readonly bool _matchesNoReply;
-    private readonly NameMemo<bool>? _domains;
-    private readonly NameMemo<bool>? _recipientDomains;
+    private readonly DomainCondition? _domains;
+    private readonly DomainCondition? _recipientDomains;
     private readonly NameMemo<bool>? _senders;
     private readonly NameMemo<Verdict>? _senderDomains;
     private readonly NameMemo<bool>? _reasons;
@@ -50,6 +50,15 @@ internal sealed class JobFilter
     private readonly uint _reached;
     private readonly long _receivedFrom;
     private readonly long _receivedTo;
+
+    /// <summary>A condition on domains; of one domain alone the number is known beforehand, and those of all others need not be looked up.</summary>
+    private sealed class DomainCondition(NameTable names, Func<string, bool> matches, string? only)
+    {
+        private readonly NameMemo<bool> _memo = new(names, matches);
+        private readonly int _only = only is null ? -1 : names.Find(only);
+
+        public bool Matches(int number) => (_only < 0 || number == _only) && _memo.TryGet(number, out bool matches) && matches;
+    }
 
     /// <exception cref="FilterException">A condition cannot be used.</exception>
     public JobFilter(QueueFilter filter, JobNames names, IDelivery delivery, DateTimeOffset now)
@@ -67,7 +76,7 @@ internal sealed class JobFilter
         if (filter.Domain is { } domain)
         {
             _domain = AddressPattern.Normalize(domain);
-            _domains = new NameMemo<bool>(names.Domains, MatchesDomain);
+            _domains = new DomainCondition(names.Domains, MatchesDomain, _domain.StartsWith('.') ? null : _domain);
         }
 
         if (filter.Sender is { } sender)
@@ -81,7 +90,7 @@ internal sealed class JobFilter
         {
             AddressPattern pattern = _recipient = new AddressPattern(recipient);
             _recipientHash = pattern.Local is { } local ? JobNames.HashOf(local) : (ushort)0;
-            _recipientDomains = new NameMemo<bool>(names.Domains, name => name == pattern.Domain);
+            _recipientDomains = new DomainCondition(names.Domains, name => name == pattern.Domain, pattern.Domain);
         }
 
         if (filter.Reason is { } reason)
@@ -171,8 +180,8 @@ internal sealed class JobFilter
     // What is true of the job is true of one recipient, of several only the record knows.
     private static Verdict OfOne(in Job job) => job.Count == 1 ? Verdict.Yes : Verdict.Record;
 
-    private static Verdict TestDomain(in Job job, NameMemo<bool> domains) =>
-        job.Has(JobFlags.Mixed) ? Verdict.Record : domains.TryGet(job.Domain, out bool matches) && matches ? Verdict.Yes : Verdict.No;
+    private static Verdict TestDomain(in Job job, DomainCondition domains) =>
+        job.Has(JobFlags.Mixed) ? Verdict.Record : domains.Matches(job.Domain) ? Verdict.Yes : Verdict.No;
 
     private Verdict TestSender(in Job job)
     {

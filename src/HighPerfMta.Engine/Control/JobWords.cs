@@ -31,7 +31,9 @@ internal static class JobWords
 
     /// <summary>A recipient's last reply as lists show it; null when there was none. The reason of a hold is in the entry alone.</summary>
     public static string? ReplyOf(in Job job, RecipientState state, JobNames names) =>
-        job.Count == 1 && names.Reasons.Get(job.Reason) is { } kept ? kept : MessageJson.ReplyOf(state.LastOutcome) ?? names.Reasons.Get(job.Reason);
+        job.Count == 1 && names.Reasons.Get(job.Reason) is { } kept
+            ? kept
+            : MessageJson.ReplyOf(state.LastOutcome) ?? (job.IsHeld ? names.Reasons.Get(job.Reason) : null);
 
     /// <summary>The sender: the address, "" for the null sender, "?@domain" where only the domain is kept, "?" where nothing is.</summary>
     public static string SenderOf(in Job job, JobNames names) => job.Sender switch

@@ -10,19 +10,7 @@ namespace HighPerfMta.Engine.Control;
 internal static class MessageJson
 {
     /// <summary>A reply as a line: code, enhanced code, text. Null when there was no attempt.</summary>
-    public static string? ReplyOf(DeliveryOutcome? outcome)
-    {
-        if (outcome is null)
-        {
-            return null;
-        }
-
-        string enhanced = outcome.Enhanced.ToString();
-        string text = outcome.Code == 0 ? outcome.Text : outcome.Code.ToString(CultureInfo.InvariantCulture) + " " + outcome.Text;
-        return enhanced.Length == 0 || outcome.Text.StartsWith(enhanced, StringComparison.Ordinal)
-            ? text
-            : outcome.Code == 0 ? $"{enhanced} {outcome.Text}" : $"{outcome.Code.ToString(CultureInfo.InvariantCulture)} {enhanced} {outcome.Text}";
-    }
+    public static string? ReplyOf(DeliveryOutcome? outcome) => outcome?.Reply;
 
     /// <summary>A message with its selected recipients, whose jobs were read.</summary>
     /// <param name="jobs">Jobs of one message.</param>
