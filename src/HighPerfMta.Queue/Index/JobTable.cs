@@ -35,20 +35,20 @@ public sealed class JobTable
     /// <summary>Chunks that a scan has to look at, given-back ones among them.</summary>
     public int Chunks => Volatile.Read(ref _chunkCount);
 
-    /// <summary>Bytes that the table takes.</summary>
+    /// <summary>Bytes of the slots that were ever used, in chunks not given back: what of the table is resident.</summary>
     public long ResidentBytes
     {
         get
         {
             lock (_gate)
             {
-                long chunks = 0;
+                long slots = 0;
                 for (int i = 0; i < _chunkCount; i++)
                 {
-                    chunks += _chunks[i] is null ? 0 : 1;
+                    slots += _chunks[i] is { } chunk ? chunk.Fresh + 1 : 0;
                 }
 
-                return chunks * ChunkJobs * Job.Bytes;
+                return slots * Job.Bytes;
             }
         }
     }
