@@ -107,6 +107,9 @@ public interface IMailQueue : IAsyncDisposable
     /// <summary>Opens the message's bytes for reading from the start. Many readers may read one message.</summary>
     BodyReader OpenBody(QueuedMessage message);
 
+    /// <summary>How the queue stands in memory and on the disk.</summary>
+    QueueStatistics Statistics => QueueStatistics.None;
+
     /// <summary>Set-aside messages and damaged ranges, for the operator.</summary>
     IReadOnlyList<DamagedRange> Damage { get; }
 }

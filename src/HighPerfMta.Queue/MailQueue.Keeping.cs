@@ -37,7 +37,9 @@ public sealed partial class MailQueue
         CompactedMessages: _compactor.MovedMessages,
         Checkpoints: _checkpointer.Written,
         CheckpointAddress: _checkpointer.Address,
-        UnwrittenStates: _ledger.Dirty);
+        UnwrittenStates: _ledger.Dirty,
+        CommitTime: _log.CommitTime,
+        FreeBytes: _log.FreeBytes);
 
     /// <summary>
     /// Reads the log behind its checkpoint and returns the queue, ready to take new mail; jobs from before come with <see cref="Start"/>.
@@ -244,17 +246,3 @@ public sealed partial class MailQueue
     [LoggerMessage(24, LogLevel.Information, "{Count} queued jobs were read in {Seconds:0.00} s")]
     private static partial void LoadedJobs(ILogger logger, int count, double seconds);
 }
-
-/// <summary>How the queue stands: in memory and on the disk.</summary>
-/// <param name="Messages">Queued messages.</param>
-/// <param name="Jobs">Jobs of them.</param>
-/// <param name="IndexBytes">Resident bytes of the table of jobs.</param>
-/// <param name="LogBytes">Bytes from the head of the log to its tail.</param>
-/// <param name="LiveBytes">Bytes of it that are needed, at least.</param>
-/// <param name="CompactedBytes">Octets of messages moved to the tail since the start.</param>
-/// <param name="CompactedMessages">Messages moved since the start.</param>
-/// <param name="Checkpoints">Checkpoints written since the start.</param>
-/// <param name="CheckpointAddress">Log address of the newest checkpoint; 0 without one.</param>
-/// <param name="UnwrittenStates">Jobs whose state waits for a failing log.</param>
-public sealed record QueueStatistics(
-    int Messages, int Jobs, long IndexBytes, long LogBytes, long LiveBytes, long CompactedBytes, long CompactedMessages, int Checkpoints, long CheckpointAddress, int UnwrittenStates);

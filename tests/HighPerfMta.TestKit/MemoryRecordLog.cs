@@ -47,6 +47,10 @@ public sealed class MemoryRecordLog : IRecordLog
 
     public LogCondition Condition { get; private set; }
 
+    public TimeSpan CommitTime { get; set; }
+
+    public long FreeBytes { get; set; } = long.MaxValue;
+
     public event Action<LogCondition>? ConditionChanged;
 
     public IReadOnlyList<DamagedRange> Damage { get; set; } = [];

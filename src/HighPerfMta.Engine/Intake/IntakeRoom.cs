@@ -10,9 +10,9 @@ using Microsoft.Extensions.Logging;
 namespace HighPerfMta.Engine.Intake;
 
 /// <summary>The door into the queue: a failing or full log becomes a refusal, a message that became durable an event for each recipient.</summary>
-public sealed partial class IntakeRoom(IMailQueue queue, IEventLog events, TimeProvider time, ILogger logger) : IIntake
+public sealed partial class IntakeRoom(IMailQueue queue, IEventLog events, TimeProvider time, ILogger logger, PressureGauge? pressure = null) : IIntake
 {
-    public SmtpReply? Refusal => RefusalFor(queue.Condition);
+    public SmtpReply? Refusal => RefusalFor(queue.Condition) ?? pressure?.Refusal;
 
     public MessageId NextId() => queue.NextId();
 
@@ -22,6 +22,11 @@ public sealed partial class IntakeRoom(IMailQueue queue, IEventLog events, TimeP
     public async ValueTask<(SmtpReply? Refusal, QueuedMessage? Message)> CommitAsync(
         IncomingMessage incoming, Envelope envelope, ReadOnlyMemory<byte> prependedHeaders)
     {
+        if (pressure is not null && envelope.ClientAddress is not null)
+        {
+            await pressure.SlowAsync();
+        }
+
         QueuedMessage message;
         try
         {

@@ -60,6 +60,10 @@ public sealed partial class FasterRecordLog : IRecordLog
 
     public long DurableAddress => Engine.Durable;
 
+    public TimeSpan CommitTime => Engine.CommitTime;
+
+    public long FreeBytes => _stock.FreeBytes;
+
     public IReadOnlyList<DamagedRange> Damage { get; }
 
     private LogEngine Engine => Volatile.Read(ref _engine);

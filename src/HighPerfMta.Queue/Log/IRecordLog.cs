@@ -94,6 +94,12 @@ public interface IRecordLog : IAsyncDisposable
 
     LogCondition Condition { get; }
 
+    /// <summary>How long a commit takes now.</summary>
+    TimeSpan CommitTime { get; }
+
+    /// <summary>Free bytes of the disk, as last looked at.</summary>
+    long FreeBytes { get; }
+
     /// <summary>
     /// Called once for each change of <see cref="Condition"/>, on the log's own thread; must not block.
     /// When it becomes <see cref="LogCondition.Healthy"/> again after <see cref="LogCondition.Failing"/>, every record whose durability wait

@@ -49,6 +49,7 @@ internal sealed partial class LogEngine
     private readonly List<(long From, long To)> _ahead = [];
     private long _operationStarted;
     private long _lastFlush;
+    private long _commitTime;
     private bool _soon;
     private bool _stopping;
 
@@ -114,6 +115,18 @@ internal sealed partial class LogEngine
 
     /// <summary>When the disk operation under way began, by <see cref="TimeProvider.GetTimestamp"/>; 0 if none is.</summary>
     public long OperationStarted => Volatile.Read(ref _operationStarted);
+
+    /// <summary>How long writing and flushing takes now: the mean of the last ones, or the one under way if that has taken longer.</summary>
+    public TimeSpan CommitTime
+    {
+        get
+        {
+            long started = OperationStarted;
+            TimeSpan mean = TimeSpan.FromTicks(Volatile.Read(ref _commitTime));
+            TimeSpan underWay = started == 0 || HasFailed ? TimeSpan.Zero : _setup.Time.GetElapsedTime(started);
+            return underWay > mean ? underWay : mean;
+        }
+    }
 
     /// <summary>Puts a record into log memory; false if memory is full until more has been written.</summary>
     public unsafe bool TryAppend(RecordType type, ulong messageId, ReadOnlySpan<byte> payload, out long address)
@@ -292,9 +305,11 @@ internal sealed partial class LogEngine
             (_queue, _batch) = (_batch, _queue);
         }
 
-        Volatile.Write(ref _operationStarted, Math.Max(1, _setup.Time.GetTimestamp()));
+        long started = Math.Max(1, _setup.Time.GetTimestamp());
+        Volatile.Write(ref _operationStarted, started);
         WriteBatch();
         Volatile.Write(ref _operationStarted, 0);
+        _commitTime += (_setup.Time.GetElapsedTime(started).Ticks - _commitTime) / 8;
         if (HasFailed)
         {
             // Timed out meanwhile: everyone was told that it failed.

@@ -27,6 +27,7 @@ internal sealed class SegmentStock : IDisposable
     private bool _lowSpace;
     private long _counter;
     private long _capacityEnd;
+    private long _free = long.MaxValue;
 
     /// <param name="disk">The disk.</param>
     /// <param name="store">The segments the spares become.</param>
@@ -47,6 +48,9 @@ internal sealed class SegmentStock : IDisposable
 
     /// <summary>Free disk is below the low water mark, or no segment could be made: refuse new mail.</summary>
     public bool LowSpace => Volatile.Read(ref _lowSpace);
+
+    /// <summary>Free bytes of the disk when they were last looked at; <see cref="long.MaxValue"/> before that.</summary>
+    public long FreeBytes => Volatile.Read(ref _free);
 
     /// <summary>First address for which there is neither a segment nor a spare.</summary>
     public long CapacityEnd => Volatile.Read(ref _capacityEnd);
@@ -198,6 +202,7 @@ internal sealed class SegmentStock : IDisposable
         try
         {
             long free = _disk.FreeSpace(_store.Directory);
+            Volatile.Write(ref _free, free);
             low = free < _lowWater;
             return free - _store.SegmentSize >= _lowWater;
         }

@@ -1,6 +1,7 @@
 using System.Net;
 using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Engine.Dns;
+using HighPerfMta.Engine.Intake;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Engine.Routing;
 using HighPerfMta.Engine.Smtp;
@@ -75,6 +76,8 @@ internal sealed class ServerConfiguration
 
     public QueueOptions Queue { get; set; } = new() { DataDirectory = "" };
 
+    public PressureOptions Pressure { get; set; } = new();
+
     public RetryOptions Retry { get; set; } = new();
 
     public List<RouteDraft> Routes { get; } = [];
@@ -102,6 +105,8 @@ internal sealed class ServerConfiguration
     };
 
     public QueueOptions ForQueue() => Queue with { DataDirectory = DataDirectory };
+
+    public PressureOptions ForPressure() => Pressure with { DiskLowWater = Queue.DiskLowWater };
 
     public EventLogOptions ForEvents() => Events with { Folder = Path.Combine(DataDirectory, "events") };
 

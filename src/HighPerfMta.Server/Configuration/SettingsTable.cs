@@ -64,6 +64,8 @@ internal static class SettingsTable
             "Inbound connections in all; more are answered 421. Never more than the limit of open files less 1000."),
         Of("connections_per_ip", Kinds.Number(1, 1_000_000), static c => c.Limits.ConnectionsPerIp, static (c, v) => c.Limits = c.Limits with { ConnectionsPerIp = v },
             "Inbound connections of one client address; more are answered 421."),
+        Of("memory", Kinds.SizeFrom(0, 1L << 50), static c => c.Pressure.Memory, static (c, v) => c.Pressure = c.Pressure with { Memory = v },
+            "Resident memory of the process at which new mail is refused with 452 4.3.1; it is slowed from four fifths of that. 0: nine tenths of what the machine or the container has."),
         Of("command_line", Kinds.Number(512, 65_536), static c => c.Limits.CommandLine, static (c, v) => c.Limits = c.Limits with { CommandLine = v },
             "Octets of a command line with its CRLF; longer ones are answered 500 5.5.2."),
         Of("text_line", Kinds.SizeFrom(998, 1 << 30), static c => c.Limits.TextLine, static (c, v) => c.Limits = c.Limits with { TextLine = (int)v },
@@ -94,7 +96,11 @@ internal static class SettingsTable
             static c => c.Queue.SegmentSize, static (c, v) => c.Queue = c.Queue with { SegmentSize = v },
             "Size of a file of the log. Chosen when data_dir is first used; some are prepared ahead."),
         Of("write_timeout", Kinds.DurationFrom(Second, Day), static c => c.Queue.WriteTimeout, static (c, v) => c.Queue = c.Queue with { WriteTimeout = v },
-            "A write of the disk that takes longer counts as failed; mail is refused with 451 4.3.0 until the disk is well."));
+            "A write of the disk that takes longer counts as failed; mail is refused with 451 4.3.0 until the disk is well."),
+        Of("commit_slow", Kinds.DurationFrom(TimeSpan.FromMilliseconds(1), Day), static c => c.Pressure.CommitSlow, static (c, v) => c.Pressure = c.Pressure with { CommitSlow = v },
+            "While a commit takes longer than this, new mail is slowed, by up to two seconds a message."),
+        Of("commit_refuse", Kinds.DurationFrom(TimeSpan.FromMilliseconds(1), Day), static c => c.Pressure.CommitRefuse, static (c, v) => c.Pressure = c.Pressure with { CommitRefuse = v },
+            "While a commit takes longer than this, new mail is refused with 452 4.3.1."));
 
     private static SingleSection Retry() => new(
         "retry",

@@ -123,7 +123,8 @@ internal sealed partial class MtaHost : IAsyncDisposable
         }
 
         MailQueue queue = Own(await Task.Run(() => OpenQueue(queueOptions)));
-        IntakeRoom intake = new(queue, events, _time, _loggers.CreateLogger<IntakeRoom>());
+        PressureGauge pressure = Own(new PressureGauge(queue, _configuration.ForPressure(), _time, _loggers.CreateLogger<PressureGauge>()), static p => p.Dispose());
+        IntakeRoom intake = new(queue, events, _time, _loggers.CreateLogger<IntakeRoom>(), pressure);
         Outbound outbound = Own(new Outbound(_configuration, queue, intake, events, wheel, _time, _loggers));
         _delivery = outbound.Delivery;
         _reception = Own(new SmtpServer(_configuration.ForReception(), intake, events, wheel, _time, _loggers));
@@ -133,6 +134,7 @@ internal sealed partial class MtaHost : IAsyncDisposable
         await admin.StartAsync();
         Own(new ServerMetrics(queue, outbound.Delivery, control.Census, log));
         queue.Announce = outbound.Delivery.Enqueue;
+        queue.Restored = outbound.Delivery.Restore;
         queue.Start();
         _reception.Start();
         _state.Ready = true;
