@@ -7,6 +7,7 @@ using HighPerfMta.Engine.Routing;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Index;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
@@ -44,7 +45,25 @@ public sealed class DeliveryBench : IAsyncDisposable
 
     public DeliveryBench() => Couriers = new ScriptedCouriers(Time);
 
-    public DeliveryRoom Room => _room ??= new DeliveryRoom(Queue, Resolver, Couriers, Reports, OtherEvents ?? Events, Options, Retry, Time, Loggers, Random);
+    public DeliveryRoom Room => _room ??= NewRoom();
+
+    private DeliveryRoom NewRoom() => new(Queue, Resolver, Couriers, Reports, OtherEvents ?? Events, Options, Retry, Time, Loggers, Random);
+
+    /// <summary>What an operator does to a whole message: to each of its jobs.</summary>
+    public async Task<int> SteerAsync(MessageId id, SteeringKind kind, string? nextHop = null) =>
+        await Room.SteerAsync(Queue.FindJobs(id).Select(s => new JobRef(s, id)).ToArray(), new Steering(kind, Time.GetUtcNow(), nextHop), default, CancellationToken.None);
+
+    /// <summary>What an operator does to some recipients of a message.</summary>
+    public async Task<int> SteerSomeAsync(MessageId id, SteeringKind kind, params int[] recipients)
+    {
+        int changed = 0;
+        foreach (int slot in Queue.FindJobs(id))
+        {
+            changed += await Room.SteerRecipientsAsync(new JobRef(slot, id), recipients, new Steering(kind, Time.GetUtcNow()), CancellationToken.None);
+        }
+
+        return changed;
+    }
 
     public static EmailAddress Address(string text) =>
         AddressParser.TryParse(text, out EmailAddress? address, out string error) ? address! : throw new ArgumentException(error, nameof(text));
@@ -55,6 +74,7 @@ public sealed class DeliveryBench : IAsyncDisposable
     public QueuedMessage Message(string? sender, Func<int, RecipientState>? state, params string[] recipients)
     {
         DateTimeOffset now = Time.GetUtcNow();
+        Queue.Time = Time;
         Envelope envelope = new()
         {
             Id = Queue.NextId(),
@@ -106,7 +126,7 @@ public sealed class DeliveryBench : IAsyncDisposable
         for (int calm = 0; calm < 3;)
         {
             await Room.WorkedOffAsync();
-            bool busy = Room.Activity.Transactions > 0 || Room.Sites().Any(static s => s.InFlight > 0);
+            bool busy = Room.Activity.Transactions > 0 || Room.Writing > 0 || Room.Sites().Any(static s => s.InFlight > 0);
             calm = busy ? 0 : calm + 1;
             await Task.Yield();
         }
@@ -115,12 +135,10 @@ public sealed class DeliveryBench : IAsyncDisposable
     /// <summary>Cuts off what is in flight, and starts a new room on the same queue.</summary>
     public async Task RestartAsync()
     {
-        await DisposeAsync();
-        _room = null;
-        foreach (QueuedMessage message in Queue.Messages)
-        {
-            Room.Enqueue(message);
-        }
+        await Room.DisposeAsync();
+        _room = NewRoom();
+        Queue.Restored = Room.Restore;
+        Queue.Start();
     }
 
     public async ValueTask DisposeAsync()
@@ -141,38 +159,47 @@ public sealed class DomainResolver : ISiteResolver
     public ConcurrentDictionary<string, SiteDecision> Decisions { get; } = [];
 
     /// <summary>Awaited before an answer, for domains whose DNS is slow; then nothing is known at once.</summary>
-    public Func<EmailAddress, Task>? Slow { get; set; }
+    public Func<string, Task>? Slow { get; set; }
+
+    /// <summary>Called first; may throw.</summary>
+    public Action<string>? Before { get; set; }
 
     public int Lookups => Volatile.Read(ref _lookups);
 
     private int _lookups;
 
-    public bool TryResolve(EmailAddress recipient, out SiteDecision decision)
+    public bool TryResolve(string domain, in RouteChoice choice, out SiteDecision decision)
     {
-        decision = Slow?.Invoke(recipient) is { IsCompleted: false } ? default : Decide(recipient);
+        Before?.Invoke(domain);
+        decision = Slow?.Invoke(domain) is { IsCompleted: false } ? default : Decide(domain, choice);
         return decision != default;
     }
 
-    public async ValueTask<SiteDecision> ResolveAsync(EmailAddress recipient, CancellationToken cancellation)
+    public ValueTask<SiteDecision> ResolveAsync(string domain, in RouteChoice choice, CancellationToken cancellation)
     {
-        if (Slow?.Invoke(recipient) is { } slow)
-        {
-            Interlocked.Increment(ref _lookups);
-            await slow.WaitAsync(cancellation);
-        }
-
-        return Decide(recipient);
+        Before?.Invoke(domain);
+        return Slow?.Invoke(domain) is { } slow ? ResolveSlowlyAsync(slow, domain, choice, cancellation) : new ValueTask<SiteDecision>(Decide(domain, choice));
     }
 
-    public ValueTask<SiteDecision> ResolveReleasedAsync(EmailAddress recipient, CancellationToken cancellation) =>
-        Decisions.TryGetValue(recipient.Domain, out SiteDecision decision) && decision.Kind == NextHopKind.Hold
-            ? new ValueTask<SiteDecision>(SiteOf(recipient))
-            : ResolveAsync(recipient, cancellation);
+    private async ValueTask<SiteDecision> ResolveSlowlyAsync(Task slow, string domain, RouteChoice choice, CancellationToken cancellation)
+    {
+        Interlocked.Increment(ref _lookups);
+        await slow.WaitAsync(cancellation);
+        return Decide(domain, choice);
+    }
 
-    private SiteDecision Decide(EmailAddress recipient) => Decisions.TryGetValue(recipient.Domain, out SiteDecision decision) ? decision : SiteOf(recipient);
+    private SiteDecision Decide(string domain, in RouteChoice choice)
+    {
+        if (choice.To is { } to)
+        {
+            return to.Kind == NextHopKind.Smtp ? new SiteDecision(new Site(to.ToString(), [new SiteHost(to.Host, 0, to.Port)]), to.Kind, null) : new SiteDecision(null, to.Kind, null);
+        }
 
-    private SiteDecision SiteOf(EmailAddress recipient) =>
-        _sites.GetOrAdd(recipient.Domain, static d => new SiteDecision(new Site($"mx:{d}", [new SiteHost(d, 10, 25)]), NextHopKind.Mx, null));
+        return Decisions.TryGetValue(domain, out SiteDecision decision) && !(choice.Released && decision.Kind == NextHopKind.Hold) ? decision : SiteOf(domain);
+    }
+
+    private SiteDecision SiteOf(string domain) =>
+        _sites.GetOrAdd(domain, static d => new SiteDecision(new Site($"mx:{d}", [new SiteHost(d, 10, 25)]), NextHopKind.Mx, null));
 }
 
 /// <summary>Keeps what would have been reported.</summary>

@@ -4,36 +4,10 @@ using HighPerfMta.Engine.Observability;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
 using HighPerfMta.Queue.Async;
+using HighPerfMta.Queue.Index;
 using HighPerfMta.Queue.Log;
 
 namespace HighPerfMta.Engine.Delivery;
-
-/// <summary>What a courier did with a job of its batch.</summary>
-internal enum JobResult : byte
-{
-    /// <summary>Not begun: goes back to the head of the queue, no attempt counted.</summary>
-    Untried,
-
-    /// <summary>The site takes no further connection while others work: back to the head, no attempt counted.</summary>
-    Refused,
-
-    /// <summary>Attempted; the recipients' states say how it ended, except those in <see cref="JobReport.Failures"/>.</summary>
-    Tried,
-
-    /// <summary>The message cannot be read or breaks the courier: set it aside.</summary>
-    Unusable,
-}
-
-internal struct JobReport
-{
-    public JobResult Result;
-
-    /// <summary>Recipients that failed for good, not recorded yet: the report to the sender comes first.</summary>
-    public List<(int Recipient, DeliveryOutcome Outcome)>? Failures;
-
-    /// <summary>Why the message is unusable.</summary>
-    public string? Reason;
-}
 
 /// <summary>
 /// One connection permit and the loop that works for it. The shard hands it a batch of jobs of one site; it does them one after the other,
@@ -46,13 +20,13 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
     public const int MaxBatch = 8;
 
     private const int MaxRequeues = 3;
-    private const int MaxThrows = 5;
 
     private readonly DeliveryShard _shard;
     private readonly DeliveryServices _services;
     private readonly ICourier _courier;
     private readonly DeliveryTask _task = new();
     private readonly List<int> _todo = [];
+    private DateTimeOffset _due;
     private RecipientUpdate[] _updates = [];
     private ManualResetValueTaskSourceCore<bool> _signal = new() { RunContinuationsAsynchronously = true };
     private Task _loop = Task.CompletedTask;
@@ -67,9 +41,7 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
 
     public SiteQueue Site { get; }
 
-    public DeliveryJob?[] Batch { get; } = new DeliveryJob?[MaxBatch];
-
-    public JobReport[] Reports { get; } = new JobReport[MaxBatch];
+    public DeliveryJob[] Batch { get; } = new DeliveryJob[MaxBatch];
 
     public int Count { get; set; }
 
@@ -153,53 +125,59 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
         SiteFailure = null;
         for (int i = 0; i < Count; i++)
         {
-            Reports[i] = default;
             bool stop = SiteFailure is not null || Broken || _services.Stopping || Refused || (i > 0 && Site.Resting);
-            if (stop)
+            if (stop || _services.Pending.Has(Batch[i].Slot, Batch[i].Id))
             {
                 continue;
             }
 
-            DeliveryJob job = Batch[i]!;
-            try
-            {
-                Reports[i].Result = await DeliverAsync(job, i);
-            }
-            catch (RecordUnreadableException error)
-            {
-                // The courier may have stopped within the message's octets; its connection cannot carry another.
-                Broken = true;
-                Reports[i].Result = JobResult.Unusable;
-                Reports[i].Reason = $"the message cannot be read back: {error.Message}";
-            }
-            catch (Exception error)
-            {
-                _services.Logger.DeliveryThrew(error, job.Message.Id, Site.Key);
-                Broken = true;
-                Reports[i].Result = ++job.Throws < MaxThrows ? JobResult.Tried : JobResult.Unusable;
-                Reports[i].Reason = $"delivery failed {MaxThrows} times with an internal error: {error.GetType().Name}";
-            }
+            await DoJobAsync(i);
         }
     }
 
-    /// <summary>As many transactions as the job's recipients need.</summary>
-    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
-    private async ValueTask<JobResult> DeliverAsync(DeliveryJob job, int slot)
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder))]
+    private async ValueTask DoJobAsync(int i)
     {
-        long now = _services.Time.GetUtcNow().UtcTicks;
-        _todo.Clear();
-        foreach (int recipient in job.Recipients)
+        try
         {
-            RecipientState state = job.Message.GetRecipient(recipient);
-            if (state.Status == RecipientStatus.Pending && state.DueAt.UtcTicks <= now)
-            {
-                _todo.Add(recipient);
-            }
+            QueuedMessage message = await _services.LoadAsync(Batch[i].Slot);
+            Batch[i].Message = message;
+            Batch[i].Result = await DeliverAsync(message, i);
+        }
+        catch (OperationCanceledException) when (_services.Cancellation.IsCancellationRequested)
+        {
+            Batch[i].Result = JobResult.Untried;
+        }
+        catch (RecordUnreadableException error)
+        {
+            // The courier may have stopped within the message's octets; its connection cannot carry another.
+            Broken = Batch[i].Message is not null;
+            Batch[i].Result = JobResult.Unusable;
+            Batch[i].Reason = $"the message cannot be read back: {error.Message}";
+        }
+        catch (Exception error)
+        {
+            _services.Logger.DeliveryThrew(error, Batch[i].Id, Site.Key);
+            Broken = Batch[i].Message is not null;
+            Batch[i].Result = JobResult.Threw;
+            Batch[i].Reason = $"delivery failed {JobTroubles.MaxThrows} times with an internal error: {error.GetType().Name}";
         }
 
+        if (Batch[i].Message is { Slot: 0 })
+        {
+            Batch[i].Result = JobResult.Finished;
+        }
+    }
+
+    /// <summary>As many transactions as the job's recipients need; if it needs more than one, other jobs of the site have their turn between them.</summary>
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
+    private async ValueTask<JobResult> DeliverAsync(QueuedMessage message, int i)
+    {
+        FindDue(message);
+        _due = default;
         while (_todo.Count > 0)
         {
-            FillTask(job.Message);
+            FillTask(message);
             AttemptBegan = _services.Time.GetUtcNow().UtcTicks;
             _services.TransactionBegan();
             try
@@ -211,37 +189,46 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
                 _services.TransactionEnded();
             }
 
-            if (IsRefusal(job))
+            if (IsRefusal(Batch[i].Requeues))
             {
                 Refused = true;
+                _services.Queue.Keep(message);
                 return JobResult.Refused;
             }
 
-            int count = Judge(job, slot);
+            int count = Judge(message, i);
             if (count > 0)
             {
-                await _services.Queue.UpdateAsync(job.Message, _updates.AsMemory(0, count));
+                await _services.Queue.UpdateAsync(message, _updates.AsMemory(0, count));
             }
 
-            if (SiteFailure is not null || _services.Stopping)
+            if (SiteFailure is not null || _services.Stopping || message.Slot == 0)
             {
                 break;
             }
 
-            LeaveOutSteered(job.Message);
+            if (_todo.Count > 0 && (Site.Waiting > 0 || _services.Pending.Has(message.Slot, message.Id)))
+            {
+                // Failures are told first, and that needs the message as it is.
+                _services.Queue.Keep(message);
+                break;
+            }
         }
 
         return JobResult.Tried;
     }
 
-    /// <summary>An operator may have dropped or held recipients while others of the message were sent.</summary>
-    private void LeaveOutSteered(QueuedMessage message)
+    /// <summary>The recipients that are due: all but those that were tried for themselves when the job was interrupted.</summary>
+    private void FindDue(QueuedMessage message)
     {
-        for (int i = _todo.Count - 1; i >= 0; i--)
+        long now = _services.Time.GetUtcNow().UtcTicks + DueTime.Unit;
+        _todo.Clear();
+        foreach (int recipient in message.Recipients)
         {
-            if (message.GetRecipient(_todo[i]).Status != RecipientStatus.Pending)
+            RecipientState state = message.GetRecipient(recipient);
+            if (!state.IsFinal && state.DueAt.UtcTicks <= now)
             {
-                _todo.RemoveAt(i);
+                _todo.Add(recipient);
             }
         }
     }
@@ -264,17 +251,16 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
     }
 
     /// <summary>No session came about although other sessions with the site work: the site is full, not down.</summary>
-    private bool IsRefusal(DeliveryJob job)
+    private bool IsRefusal(int requeues)
     {
         DeliveryOutcome first = _task.Outcomes[0];
         return first is { Status: DeliveryStatus.Deferred, Fault: FaultOwner.Site, Stage: DeliveryStage.Connect or DeliveryStage.Greeting or DeliveryStage.Hello }
-            && !Established && Site.Established > 0 && job.Requeues < MaxRequeues;
+            && !Established && Site.Established > 0 && requeues < MaxRequeues;
     }
 
     /// <summary>Turns the transaction's outcomes into updates and events; returns how many updates there are.</summary>
-    private int Judge(DeliveryJob job, int slot)
+    private int Judge(QueuedMessage message, int place)
     {
-        QueuedMessage message = job.Message;
         DateTimeOffset now = _services.Time.GetUtcNow();
         bool progress = false;
         for (int i = 0; i < _task.RecipientCount; i++)
@@ -283,8 +269,6 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
         }
 
         int count = 0;
-        int waitAttempts = -1;
-        DateTimeOffset due = default;
         for (int i = 0; i < _task.RecipientCount; i++)
         {
             int recipient = _task.RecipientIndexes[i];
@@ -302,7 +286,7 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
             }
             else if (outcome.Status == DeliveryStatus.Failed)
             {
-                (Reports[slot].Failures ??= []).Add((recipient, outcome));
+                (Batch[place].Failures ??= []).Add((recipient, outcome));
             }
             else if (progress && IsTooManyRecipients(outcome))
             {
@@ -310,14 +294,10 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
             }
             else
             {
-                if (before.Attempts != waitAttempts)
-                {
-                    waitAttempts = before.Attempts;
-                    due = now + _services.Retry.WaitAfter(before.Attempts + 1);
-                }
-
-                RecipientState after = OutcomeRecorder.Deferred(before, outcome, due);
-                _updates[count++] = new RecipientUpdate(recipient, before.Status == RecipientStatus.Held ? after with { Status = RecipientStatus.Held } : after);
+                // One time for all recipients of the attempt: they are one job.
+                _due = _due == default ? now + _services.Retry.WaitAfter(before.Attempts + 1) : _due;
+                RecipientState after = OutcomeRecorder.Deferred(before, outcome, _due);
+                _updates[count++] = new RecipientUpdate(recipient, after);
                 _services.Recorder.Write(MailEventKind.Deferred, message, recipient, Site.Key, outcome, after.Attempts, now);
             }
         }

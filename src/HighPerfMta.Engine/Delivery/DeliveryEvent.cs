@@ -1,19 +1,23 @@
 using HighPerfMta.Engine.Routing;
-using HighPerfMta.Protocol.Smtp;
-using HighPerfMta.Queue;
 
 namespace HighPerfMta.Engine.Delivery;
 
 internal enum DeliveryEventKind : byte
 {
-    /// <summary>Recipients of a message for a site of this shard; all are due.</summary>
+    /// <summary>A job for a site of this shard; subject: the <see cref="Site"/>.</summary>
     Assign,
 
-    /// <summary>Recipients whose next attempt is not due yet, or that are held: the site is found when they are due.</summary>
-    Park,
-
-    /// <summary>Recipients whose route is an outcome already: discard, hold, reject, a DNS failure.</summary>
+    /// <summary>A job whose route is an outcome already: discard, hold, reject, a DNS failure; subject: the outcome, null for discard and hold.</summary>
     Decide,
+
+    /// <summary>A job whose message cannot be read to be routed; subject: why.</summary>
+    Unroutable,
+
+    /// <summary>A job that has no owner but this event: place it.</summary>
+    Adopt,
+
+    /// <summary>There are jobs in the shard's inbox.</summary>
+    Inbox,
 
     /// <summary>A courier has done its batch.</summary>
     WorkerDone,
@@ -24,11 +28,26 @@ internal enum DeliveryEventKind : byte
     /// <summary>A report or state has been written, or has to be tried again.</summary>
     Settled,
 
-    /// <summary>An operator changed recipients of the message.</summary>
-    Reconsider,
+    /// <summary>Operators' changes of jobs; subject: a <see cref="SteerBatch"/>.</summary>
+    Steer,
+
+    /// <summary>A batch of changes was written, or could not be.</summary>
+    Steered,
+
+    /// <summary>An operator's change of some recipients of a job; subject: a <see cref="RecipientSteering"/>.</summary>
+    SteerRecipients,
+
+    /// <summary>A change waits for a job that has come back.</summary>
+    ApplyPending,
+
+    /// <summary>Somebody wants to know; subject: an <see cref="Explaining"/>.</summary>
+    Explain,
 
     /// <summary>Something is due.</summary>
     Timer,
+
+    /// <summary>There is more to do of what the last turn began.</summary>
+    Continue,
 
     /// <summary>A permit came free while sites were starved.</summary>
     PermitFree,
@@ -43,22 +62,11 @@ internal enum DeliveryEventKind : byte
     Barrier,
 }
 
-/// <summary>What a shard is told. Which fields are set depends on the kind.</summary>
-internal readonly record struct DeliveryEvent(DeliveryEventKind Kind, object? Subject = null)
+/// <summary>What a shard is told: 16 bytes.</summary>
+internal readonly record struct DeliveryEvent(DeliveryEventKind Kind, object? Subject = null, int Slot = 0)
 {
-    public QueuedMessage? Message { get; init; }
-
-    /// <summary>The recipient when <see cref="Recipients"/> is null.</summary>
-    public int Recipient { get; init; }
-
-    public int[]? Recipients { get; init; }
-
-    public byte Throws { get; init; }
-
+    /// <summary>The route of a decision.</summary>
     public NextHopKind Route { get; init; }
-
-    /// <summary>The outcome of a <see cref="DeliveryEventKind.Decide"/>; null for discard and hold.</summary>
-    public DeliveryOutcome? Outcome => Subject as DeliveryOutcome;
 
     public bool Succeeded { get; init; }
 }

@@ -1,85 +1,50 @@
+using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
 
 namespace HighPerfMta.Engine.Delivery;
 
-internal enum JobPlace : byte
+/// <summary>What a courier did with a job of its batch.</summary>
+internal enum JobResult : byte
 {
-    /// <summary>In the shard's free list, or being worked on by the shard's loop.</summary>
-    None,
+    /// <summary>Not begun: goes back to the head of its list, no attempt counted.</summary>
+    Untried,
 
-    /// <summary>Due and in its site's queue; also in the due heap, for expiry and delay notice.</summary>
-    Waiting,
+    /// <summary>The site takes no further connection while others work: back to the head, no attempt counted.</summary>
+    Refused,
 
-    /// <summary>In the due heap alone.</summary>
-    Parked,
+    /// <summary>Attempted; the job's entry says how it ended, except for the recipients in <see cref="DeliveryJob.Failures"/>.</summary>
+    Tried,
 
-    /// <summary>With a courier.</summary>
-    InFlight,
+    /// <summary>The last recipient became final: the slot is nobody's, or another job's.</summary>
+    Finished,
 
-    /// <summary>Being settled: a report or a state is written.</summary>
-    Settling,
+    /// <summary>It ended in an exception, which <see cref="DeliveryJob.Reason"/> names.</summary>
+    Threw,
+
+    /// <summary>The message cannot be read: set it aside.</summary>
+    Unusable,
 }
 
 /// <summary>
-/// One message × one site (or, before its first attempt is due, a message with no site yet) with its recipients. Reused by its shard; a job
-/// that is not in flight and not being settled is in the shard's due heap, so that expiry holds in every state. An open recipient belongs to
-/// exactly one job.
+/// A job while a courier has it. There is one for each place of a worker's batch, used again and again; a job that waits is nothing but its entry in the queue's table.
 /// </summary>
-internal sealed class DeliveryJob : Timed
+internal struct DeliveryJob
 {
-    internal QueuedMessage Message = null!;
+    internal int Slot;
 
-    /// <summary>The site of the last routing; null before it.</summary>
-    internal SiteQueue? Site;
+    internal MessageId Id;
 
-    /// <summary>Links of the site's queue; <see cref="Next"/> also links the free list.</summary>
-    internal DeliveryJob? Next;
+    /// <summary>Times the job went back to the head of its list because the site would take no further connection.</summary>
+    internal int Requeues;
 
-    internal DeliveryJob? Previous;
+    /// <summary>Loaded by the worker; null before, and when it could not be.</summary>
+    internal QueuedMessage? Message;
 
-    internal JobPlace Place;
+    internal JobResult Result;
 
-    /// <summary>Attempts that ended in an exception: a poison message is set aside (see <see cref="DeliveryShard"/>).</summary>
-    internal byte Throws;
+    /// <summary>Recipients that failed for good, not recorded yet: the report to the sender comes first.</summary>
+    internal List<(int Recipient, DeliveryOutcome Outcome)>? Failures;
 
-    /// <summary>Times the job went back to the head of its queue because the site would take no further connection.</summary>
-    internal byte Requeues;
-
-    private int _single;
-    private int[]? _many;
-
-    /// <summary>The recipients' indexes in the envelope.</summary>
-    internal ReadOnlySpan<int> Recipients => _many is null ? new ReadOnlySpan<int>(in _single) : _many;
-
-    internal void Set(QueuedMessage message, int single, int[]? many)
-    {
-        Message = message;
-        _single = single;
-        _many = many;
-    }
-
-    internal void SetRecipients(ReadOnlySpan<int> recipients)
-    {
-        if (recipients.Length == 1)
-        {
-            _single = recipients[0];
-            _many = null;
-        }
-        else
-        {
-            _many = recipients.ToArray();
-        }
-    }
-
-    internal void Clear()
-    {
-        Message = null!;
-        Site = null;
-        Next = null;
-        Previous = null;
-        Place = JobPlace.None;
-        Throws = 0;
-        Requeues = 0;
-        _many = null;
-    }
+    /// <summary>What went wrong with a job that threw or is unusable.</summary>
+    internal string? Reason;
 }

@@ -2,6 +2,7 @@ using HighPerfMta.Engine.Observability;
 using HighPerfMta.Engine.Reports;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Index;
 using Microsoft.Extensions.Logging;
 
 namespace HighPerfMta.Engine.Delivery;
@@ -9,9 +10,8 @@ namespace HighPerfMta.Engine.Delivery;
 /// <summary>
 /// Delivery: splits messages into jobs by site, gives each site's jobs to the shard that owns it, and steers retries, expiry and reports.
 /// </summary>
-public sealed class DeliveryRoom : IDelivery
+public sealed partial class DeliveryRoom : IDelivery
 {
-    private const int MaxStackRecipients = 128;
     private static readonly TimeSpan CutOffTime = TimeSpan.FromSeconds(10);
 
     private readonly DeliveryServices _services;
@@ -40,10 +40,11 @@ public sealed class DeliveryRoom : IDelivery
         _shards = new DeliveryShard[options.Shards > 0 ? options.Shards : Environment.ProcessorCount];
         for (int i = 0; i < _shards.Length; i++)
         {
-            _shards[i] = new DeliveryShard(_services);
+            _shards[i] = new DeliveryShard(i, _services);
         }
 
         _router = new Router(_services, _shards);
+        _services.Begin(_router);
         _services.Permits.Freed = () => PostToAll(new DeliveryEvent(DeliveryEventKind.PermitFree));
         foreach (DeliveryShard shard in _shards)
         {
@@ -55,43 +56,32 @@ public sealed class DeliveryRoom : IDelivery
 
     public void Enqueue(QueuedMessage message)
     {
-        if (_services.Stopping)
+        ArgumentNullException.ThrowIfNull(message);
+        int slot = message.Slot;
+        if (_services.Stopping || slot == 0)
         {
             // It is durable: the next start finds it.
             return;
         }
 
-        int count = message.RecipientCount;
-        Span<int> due = count <= MaxStackRecipients ? stackalloc int[MaxStackRecipients] : new int[count];
-        Span<int> later = count <= MaxStackRecipients ? stackalloc int[MaxStackRecipients] : new int[count];
-        int dueCount = 0;
-        int laterCount = 0;
-        DateTimeOffset now = _services.Time.GetUtcNow();
-        for (int i = 0; i < count; i++)
+        ref Job job = ref _services.Queue.Jobs[slot];
+        if (_router.HasRoom && job is { IsHeld: false, Attempts: 0 })
         {
-            RecipientState state = message.GetRecipient(i);
-            if (state.Status == RecipientStatus.Pending && state.DueAt <= now)
-            {
-                due[dueCount++] = i;
-            }
-            else if (!state.IsFinal)
-            {
-                later[laterCount++] = i;
-            }
+            _router.Enter(slot);
         }
-
-        if (laterCount > 0)
+        else
         {
-            _router.Park(message, later[..laterCount]);
-        }
-
-        if (dueCount > 0)
-        {
-            _router.Route(message, due[..dueCount], 0);
+            _router.HomeOf(slot).AddToInbox(slot);
         }
     }
 
-    public void Reconsider(QueuedMessage message) => PostToAll(new DeliveryEvent(DeliveryEventKind.Reconsider) { Message = message });
+    public void Restore(int slot)
+    {
+        if (!_services.Stopping)
+        {
+            _router.HomeOf(slot).AddToInbox(slot);
+        }
+    }
 
     public IReadOnlyList<SiteStatus> Sites()
     {
@@ -109,12 +99,18 @@ public sealed class DeliveryRoom : IDelivery
 
     public string? SiteOf(EmailAddress recipient)
     {
-        if (_services.Resolver.TryResolve(recipient, out SiteDecision decision))
+        ArgumentNullException.ThrowIfNull(recipient);
+        return SiteOf(recipient.Domain);
+    }
+
+    public string? SiteOf(string domain)
+    {
+        if (_services.Resolver.TryResolve(domain, default, out SiteDecision decision))
         {
             return decision.Site?.Key;
         }
 
-        ValueTask<SiteDecision> resolving = _services.Resolver.ResolveAsync(recipient, _services.Cancellation);
+        ValueTask<SiteDecision> resolving = _services.Resolver.ResolveAsync(domain, default, _services.Cancellation);
         if (resolving.IsCompletedSuccessfully)
         {
             return resolving.GetAwaiter().GetResult().Site?.Key;
@@ -122,6 +118,10 @@ public sealed class DeliveryRoom : IDelivery
 
         return null;
     }
+
+    public string? SiteKey(int number) => _services.Registry[number]?.Key;
+
+    public int SiteNumber(string key) => _services.Registry.Find(key)?.Number ?? 0;
 
     public Task DrainAsync(CancellationToken cancellation)
     {
@@ -153,6 +153,36 @@ public sealed class DeliveryRoom : IDelivery
         _services.Dispose();
     }
 
+    /// <summary>Settlements, operators' changes and splits under way: for tests, which must see that nothing is.</summary>
+    internal int Writing
+    {
+        get
+        {
+            int writing = _router.Splitting;
+            foreach (DeliveryShard shard in _shards)
+            {
+                writing += shard.Writing;
+            }
+
+            return writing;
+        }
+    }
+
+    /// <summary>Turns of all shards so far.</summary>
+    internal long Turns
+    {
+        get
+        {
+            long turns = 0;
+            foreach (DeliveryShard shard in _shards)
+            {
+                turns += shard.Turns;
+            }
+
+            return turns;
+        }
+    }
+
     /// <summary>Completes when the shards have worked off what was posted so far: for tests, which must see that nothing happens.</summary>
     internal Task WorkedOffAsync()
     {
@@ -171,7 +201,7 @@ public sealed class DeliveryRoom : IDelivery
     {
         _services.Stop();
         PostToAll(new DeliveryEvent(DeliveryEventKind.Drain));
-        Task drained = Task.WhenAll(_shards.Select(static s => s.Drained));
+        Task drained = Task.WhenAll(_shards.Select(static s => s.Drained).Append(_router.QuietAsync()));
         if (await EndsAsync(drained, _services.Options.DrainTimeout, cancellation))
         {
             return;

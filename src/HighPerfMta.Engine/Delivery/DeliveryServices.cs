@@ -10,6 +10,9 @@ internal sealed class DeliveryServices(
     IMailQueue queue, ISiteResolver resolver, ICourierFactory couriers, IReports reports, OutcomeRecorder recorder, DeliveryOptions options, RetryPolicy retry, TimeProvider time, ILogger logger)
     : IDisposable
 {
+    /// <summary>A read of the log that takes longer has gone wrong.</summary>
+    private static readonly TimeSpan LoadTimeout = TimeSpan.FromMinutes(1);
+
     private readonly CancellationTokenSource _cancellation = new();
     private int _transactions;
     private volatile bool _stopping;
@@ -34,11 +37,19 @@ internal sealed class DeliveryServices(
 
     public ConnectionPermits Permits { get; } = new(options.Connections);
 
+    public SiteRegistry Registry { get; } = new();
+
+    public PendingSteerings Pending { get; } = new();
+
+    public JobTroubles Troubles { get; } = new();
+
+    public Router Router { get; private set; } = null!;
+
     /// <summary>Draining: no new transaction.</summary>
     public bool Stopping => _stopping;
 
     /// <summary>Cancelled when the drain time is over.</summary>
-    public CancellationToken Cancellation => _cancellation.Token;
+    public CancellationToken Cancellation { get; private set; }
 
     public int Transactions => Volatile.Read(ref _transactions);
 
@@ -46,7 +57,21 @@ internal sealed class DeliveryServices(
 
     public void TransactionEnded() => Interlocked.Decrement(ref _transactions);
 
+    /// <summary>For a job's owner: its message, within <see cref="LoadTimeout"/>.</summary>
+    public ValueTask<QueuedMessage> LoadAsync(int slot)
+    {
+        ValueTask<QueuedMessage> load = Queue.LoadAsync(slot, Cancellation);
+        return load.IsCompletedSuccessfully ? load : new ValueTask<QueuedMessage>(load.AsTask().WaitAsync(LoadTimeout, Time, Cancellation));
+    }
+
     public void Stop() => _stopping = true;
+
+    /// <summary>Once, before anything runs.</summary>
+    public void Begin(Router router)
+    {
+        Router = router;
+        Cancellation = _cancellation.Token;
+    }
 
     public Task CancelAsync() => _cancellation.CancelAsync();
 
@@ -70,7 +95,7 @@ internal static partial class DeliveryLog
     [LoggerMessage(5, LogLevel.Error, "A state or report of {Id} could not be written; it is tried again.")]
     public static partial void SettlementThrew(this ILogger logger, Exception error, MessageId id);
 
-    [LoggerMessage(6, LogLevel.Error, "Finding the site of a recipient of {Id} threw.")]
+    [LoggerMessage(6, LogLevel.Error, "Finding the way of {Id} threw.")]
     public static partial void RoutingThrew(this ILogger logger, Exception error, MessageId id);
 
     [LoggerMessage(7, LogLevel.Warning, "Site {Site} failed; it rests for {Seconds} s: {Reason}")]
@@ -84,4 +109,25 @@ internal static partial class DeliveryLog
 
     [LoggerMessage(10, LogLevel.Warning, "Delivery did not end within {Seconds} s of being cut off; {Connections} connections are still held.")]
     public static partial void DrainUnfinished(this ILogger logger, double seconds, int connections);
+
+    [LoggerMessage(11, LogLevel.Error, "Finding the site of {Domain} threw (for {Id}).")]
+    public static partial void ResolverThrew(this ILogger logger, Exception error, string domain, string id);
+
+    [LoggerMessage(12, LogLevel.Error, "A job of {Id} failed in its shard; it is placed again.")]
+    public static partial void JobFailed(this ILogger logger, Exception error, MessageId id);
+
+    [LoggerMessage(13, LogLevel.Error, "A job of {Id} was {Place} but in no list; it is placed again.")]
+    public static partial void JobStray(this ILogger logger, MessageId id, Queue.Index.JobPlace place);
+
+    [LoggerMessage(14, LogLevel.Error, "A job of {Id} was due since {Seconds} s and not looked at; it is placed again.")]
+    public static partial void JobOverdue(this ILogger logger, MessageId id, long seconds);
+
+    [LoggerMessage(15, LogLevel.Error, "No courier could be made for {Site}; it rests for {Seconds} s.")]
+    public static partial void NoCourier(this ILogger logger, Exception error, string site, long seconds);
+
+    [LoggerMessage(16, LogLevel.Warning, "Message {Id} cannot be read: {Reason}")]
+    public static partial void Unread(this ILogger logger, MessageId id, string reason);
+
+    [LoggerMessage(17, LogLevel.Warning, "Too many changes wait for jobs that are being sent: that of {Id} holds from the next start.")]
+    public static partial void SteeringLate(this ILogger logger, MessageId id);
 }

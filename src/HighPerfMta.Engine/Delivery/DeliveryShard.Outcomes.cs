@@ -1,14 +1,10 @@
+using HighPerfMta.Queue.Index;
+
 namespace HighPerfMta.Engine.Delivery;
 
-/// <summary>What couriers and settlements bring back.</summary>
+/// <summary>What couriers bring back.</summary>
 internal sealed partial class DeliveryShard
 {
-    /// <summary>Settlements under way in this shard at once; more wait.</summary>
-    private const int MaxSettling = 64;
-
-    private readonly Queue<Settlement> _toSettle = new();
-    private int _settling;
-
     private void TakeBack(CourierWorker worker)
     {
         SiteQueue site = worker.Site;
@@ -18,11 +14,17 @@ internal sealed partial class DeliveryShard
         JudgeSite(site, worker);
         for (int i = worker.Count - 1; i >= 0; i--)
         {
-            DeliveryJob job = worker.Batch[i]!;
-            worker.Batch[i] = null;
-            job.Place = JobPlace.None;
-            TakeBack(job, in worker.Reports[i]);
-            worker.Reports[i] = default;
+            DeliveryJob job = worker.Batch[i];
+            worker.Batch[i] = default;
+            try
+            {
+                TakeBack(site, in job);
+            }
+            catch (Exception error)
+            {
+                _services.Logger.JobFailed(error, job.Id);
+                Strand(job.Slot);
+            }
         }
 
         worker.Count = 0;
@@ -37,52 +39,86 @@ internal sealed partial class DeliveryShard
         }
     }
 
-    private void TakeBack(DeliveryJob job, in JobReport report)
+    private void TakeBack(SiteQueue site, in DeliveryJob job)
     {
-        SiteQueue site = job.Site!;
-        switch (report.Result)
+        if (job.Result == JobResult.Finished)
+        {
+            Forget(job.Slot, job.Id);
+            return;
+        }
+
+        if (_services.Pending.IsDropped(job.Slot, job.Id))
+        {
+            Place(job.Slot);
+            return;
+        }
+
+        switch (job.Result)
         {
             case JobResult.Untried:
-                EnqueueFirst(site, job);
+                PutBack(site, job.Slot);
                 break;
             case JobResult.Refused:
-                job.Requeues++;
+                _services.Troubles.Requeued(job.Slot, job.Id);
                 site.Ceiling = Math.Max(1, site.Established);
                 site.CeilingUntil = _now + CeilingTime;
-                EnqueueFirst(site, job);
+                PutBack(site, job.Slot);
                 break;
-            case JobResult.Unusable:
-                Settle(new Settlement(_services, job, SettlementKind.SetAside) { Reason = report.Reason! });
+            case JobResult.Threw when !_services.Troubles.Threw(job.Slot, job.Id):
+                Settle(new Settlement(_services, job.Slot, SettlementKind.Outcome) { Outcome = RouteOutcomes.Threw });
+                break;
+            case JobResult.Unusable or JobResult.Threw:
+                Settle(new Settlement(_services, job.Slot, SettlementKind.SetAside) { Reason = job.Reason!, Message = job.Message });
                 break;
             default:
-                if (report.Failures is not null)
+                if (job.Failures is not null)
                 {
-                    Settle(new Settlement(_services, job, SettlementKind.Failures) { Failures = report.Failures });
-                }
-                else if (report.Reason is not null)
-                {
-                    Settle(new Settlement(_services, job, SettlementKind.Outcome) { Outcome = RouteOutcomes.Threw });
+                    Settle(new Settlement(_services, job.Slot, SettlementKind.Failures) { Failures = job.Failures, Message = job.Message });
                 }
                 else
                 {
-                    PlaceTried(job);
+                    PlaceTried(site, job.Slot);
                 }
 
                 break;
         }
     }
 
-    /// <summary>What is still due after an attempt (the site failed between two transactions) goes on waiting for the same site.</summary>
-    private void PlaceTried(DeliveryJob job)
+    /// <summary>To the head of its list, unless there is something else to do for it.</summary>
+    private void PutBack(SiteQueue site, int slot)
     {
-        NextWake(job, out JobNeed need);
-        if (need == JobNeed.Attempt)
+        ref Job job = ref _jobs[slot];
+        if (_services.Pending.Has(slot, job.MessageId))
         {
-            EnqueueLast(job.Site!, job);
+            Place(slot);
         }
         else
         {
-            Place(job);
+            Enqueue(site, slot, first: true);
+        }
+    }
+
+    /// <summary>What is still due after an attempt (the site failed between two transactions, or others wait) goes on waiting for the same site.</summary>
+    private void PlaceTried(SiteQueue site, int slot)
+    {
+        ref Job job = ref _jobs[slot];
+        if (_services.Retry.NeedOf(job, _now) == JobNeed.Attempt && !_services.Pending.Has(slot, job.MessageId))
+        {
+            Enqueue(site, slot, first: false);
+        }
+        else
+        {
+            Place(slot);
+        }
+    }
+
+    /// <summary>The job is out of the queue: nothing that is kept beside its entry may come to another job's.</summary>
+    private void Forget(int slot, Protocol.Smtp.MessageId id)
+    {
+        _services.Pending.Forget(slot, id);
+        if (_services.Troubles.Any)
+        {
+            _services.Troubles.Forget(slot, id);
         }
     }
 
@@ -116,72 +152,5 @@ internal sealed partial class DeliveryShard
         }
 
         return _services.Permits.Starving > 0 && (site.Waiting == 0 || site.Usable > 0 || worker.Served >= TurnsWhileOthersStarve);
-    }
-
-    private void Settle(Settlement settlement)
-    {
-        DeliveryJob job = settlement.Job;
-        if (job.Place != JobPlace.Settling && job.Site is not null)
-        {
-            job.Site.InFlight++;
-        }
-
-        job.Place = JobPlace.Settling;
-        if (_settling >= MaxSettling)
-        {
-            _toSettle.Enqueue(settlement);
-            return;
-        }
-
-        _settling++;
-        ValueTask<bool> run = settlement.RunAsync();
-        if (run.IsCompletedSuccessfully)
-        {
-            // Through the channel also then: a long list of settlements must not nest.
-            Post(new DeliveryEvent(DeliveryEventKind.Settled, settlement) { Succeeded = run.GetAwaiter().GetResult() });
-        }
-        else
-        {
-            _ = AwaitSettlementAsync(settlement, run);
-        }
-    }
-
-    private async Task AwaitSettlementAsync(Settlement settlement, ValueTask<bool> run)
-    {
-        bool done = await run;
-        Post(new DeliveryEvent(DeliveryEventKind.Settled, settlement) { Succeeded = done });
-    }
-
-    private void FinishSettlement(Settlement settlement, bool done)
-    {
-        _settling--;
-        DeliveryJob job = settlement.Job;
-        job.Place = JobPlace.None;
-        if (job.Site is { } site)
-        {
-            site.InFlight--;
-            MarkDirty(site);
-        }
-
-        if (done)
-        {
-            Place(job);
-        }
-        else if (!_draining)
-        {
-            // The settlement is in the heap for its job.
-            job.Place = JobPlace.Parked;
-            if (job.Site is not null)
-            {
-                job.Site.Parked++;
-            }
-
-            _due.Set(settlement, _now + settlement.Pause.Ticks);
-        }
-
-        if (_settling < MaxSettling && _toSettle.TryDequeue(out Settlement? next))
-        {
-            Settle(next);
-        }
     }
 }

@@ -1,4 +1,5 @@
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Index;
 
 namespace HighPerfMta.Engine.Delivery;
 
@@ -37,7 +38,8 @@ internal sealed partial class DeliveryShard
             return queue;
         }
 
-        queue = new SiteQueue(site, Math.Min(FirstConnections, _services.Options.ConnectionsPerSite));
+        queue = new SiteQueue(site, this, Math.Min(FirstConnections, _services.Options.ConnectionsPerSite));
+        _services.Registry.Add(queue);
         _sites.TryAdd(site.Key, queue);
         return queue;
     }
@@ -53,11 +55,27 @@ internal sealed partial class DeliveryShard
 
     private void PumpSites()
     {
+        bool mayAttempt = _services.Queue.MayAttempt;
+        if (!mayAttempt || _failing.Count >= MaxFailing)
+        {
+            // Nothing is begun whose end could not be written down; the sites stay in the list.
+            _blocked |= !mayAttempt && _dirty.Count > 0;
+            return;
+        }
+
         for (int i = 0; i < _dirty.Count; i++)
         {
             SiteQueue site = _dirty[i];
             site.Dirty = false;
-            Pump(site);
+            try
+            {
+                Pump(site);
+            }
+            catch (Exception error)
+            {
+                _services.Logger.ShardFailed(error, DeliveryEventKind.WorkerDone);
+                _due.Set(site, _now + CeilingTime);
+            }
         }
 
         _dirty.Clear();
@@ -118,10 +136,14 @@ internal sealed partial class DeliveryShard
             _due.Set(site, due);
         }
 
+        site.Trim();
         if (site.IsUnused && !site.Resting)
         {
             _due.Remove(site);
-            _sites.TryRemove(site.Key, out _);
+            if (_sites.TryRemove(new KeyValuePair<string, SiteQueue>(site.Key, site)))
+            {
+                _services.Registry.Remove(site);
+            }
         }
     }
 
@@ -217,18 +239,31 @@ internal sealed partial class DeliveryShard
                 EndStarving(site);
             }
 
-            if (wants)
+            if (wants && NewWorker(site) is { } worker)
             {
-                HandOver(site, NewWorker(site));
+                HandOver(site, worker);
             }
 
             MarkDirty(site);
         }
     }
 
-    private CourierWorker NewWorker(SiteQueue site)
+    /// <summary>A courier for a permit that was taken; null, and the permit is given back and the site rests, when none can be made.</summary>
+    private CourierWorker? NewWorker(SiteQueue site)
     {
-        CourierWorker worker = new(this, _services, site);
+        CourierWorker worker;
+        try
+        {
+            worker = new(this, _services, site);
+        }
+        catch (Exception error)
+        {
+            _services.Permits.Release();
+            TimeSpan rest = LetRest(site, RouteOutcomes.Threw);
+            _services.Logger.NoCourier(error, site.Key, (long)rest.TotalSeconds);
+            return null;
+        }
+
         site.Connections++;
         _workers++;
         worker.Launch();
@@ -240,13 +275,32 @@ internal sealed partial class DeliveryShard
         int share = site.Probing ? 1 : Math.Clamp(site.Waiting / (2 * Math.Max(1, site.Connections)), 1, CourierWorker.MaxBatch);
         long octets = 0;
         int count = 0;
-        while (count < share && site.Peek() is { } job && (count == 0 || octets + job.Message.Size <= BatchOctets))
+        while (count < share && site.Peek() is not 0 and int slot)
         {
-            octets += job.Message.Size;
-            _due.Remove(job);
-            site.Remove(job);
+            ref Job job = ref _jobs[slot];
+            if (count > 0 && octets + job.Size > BatchOctets)
+            {
+                break;
+            }
+
+            site.Take(_jobs);
+            if (job.IsHeld || _services.Retry.NeedOf(job, _now) > JobNeed.Attempt)
+            {
+                // Its time came while it waited.
+                PlaceSafely(slot);
+                continue;
+            }
+
+            octets += job.Size;
             job.Place = JobPlace.InFlight;
-            worker.Batch[count++] = job;
+            int requeues = _services.Troubles.Any ? _services.Troubles.RequeuesOf(slot, job.MessageId) : 0;
+            worker.Batch[count++] = new DeliveryJob { Slot = slot, Id = job.MessageId, Requeues = requeues };
+        }
+
+        if (count == 0)
+        {
+            GoIdle(worker);
+            return;
         }
 
         worker.Count = count;
@@ -350,13 +404,20 @@ internal sealed partial class DeliveryShard
             return;
         }
 
+        TimeSpan rest = LetRest(site, failure);
+        _services.Logger.SiteRests(site.Key, (long)rest.TotalSeconds, failure.Text);
+    }
+
+    private TimeSpan LetRest(SiteQueue site, DeliveryOutcome failure)
+    {
+        site.LastError = failure;
         site.Failures++;
         TimeSpan rest = _services.Retry.BackOff(site.Failures);
         site.BackOffSetAt = _now;
         site.BackOffUntil = _now + rest.Ticks;
         site.Probing = false;
         site.Allowed = 1;
-        _services.Logger.SiteRests(site.Key, (long)rest.TotalSeconds, failure.Text);
+        return rest;
     }
 
     private static void SiteAnswered(SiteQueue site, CourierWorker worker, int mostConnections)

@@ -66,19 +66,32 @@ public readonly record struct SiteHost(string Name, int Preference, int Port);
 /// <summary>The answer to "where does this recipient go": a site, or an outcome at once (discard, hold, reject, DNS failure).</summary>
 public readonly record struct SiteDecision(Site? Site, Routing.NextHopKind Kind, DeliveryOutcome? Outcome);
 
-/// <summary>Finds the site of a recipient through routes and MX lookups.</summary>
+/// <summary>
+/// Finds the site of mail through routes and MX lookups. Both match domains only, so that a recipient's domain says as much as its address; a domain is in its normal form, or an address literal
+/// with its brackets, or empty (the bare postmaster).
+/// </summary>
 public interface ISiteResolver
 {
     /// <summary>Completes synchronously when DNS has it cached. Kind Hold and Discard have neither site nor outcome.</summary>
-    ValueTask<SiteDecision> ResolveAsync(EmailAddress recipient, CancellationToken cancellation);
+    ValueTask<SiteDecision> ResolveAsync(string domain, in RouteChoice choice, CancellationToken cancellation);
 
     /// <summary>The decision if it can be given now without starting a lookup: so that known destinations never queue behind unknown ones.</summary>
-    bool TryResolve(EmailAddress recipient, out SiteDecision decision)
+    bool TryResolve(string domain, in RouteChoice choice, out SiteDecision decision);
+
+    ValueTask<SiteDecision> ResolveAsync(EmailAddress recipient, CancellationToken cancellation)
     {
-        decision = default;
-        return false;
+        ArgumentNullException.ThrowIfNull(recipient);
+        return ResolveAsync(recipient.Domain, default, cancellation);
     }
 
-    /// <summary>As <see cref="ResolveAsync"/> for mail that an operator released: hold routes are passed over.</summary>
-    ValueTask<SiteDecision> ResolveReleasedAsync(EmailAddress recipient, CancellationToken cancellation) => ResolveAsync(recipient, cancellation);
+    bool TryResolve(EmailAddress recipient, out SiteDecision decision)
+    {
+        ArgumentNullException.ThrowIfNull(recipient);
+        return TryResolve(recipient.Domain, default, out decision);
+    }
 }
+
+/// <summary>What an operator decided about a job's way; the default is nothing.</summary>
+/// <param name="Released">It was held before: hold routes are passed over.</param>
+/// <param name="To">Its next hop, before all routes; null: none was chosen.</param>
+public readonly record struct RouteChoice(bool Released, Routing.NextHop? To = null);

@@ -1,6 +1,7 @@
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Index;
 
 namespace HighPerfMta.Engine.Delivery;
 
@@ -36,6 +37,30 @@ internal sealed class OutcomeRecorder(IEventLog events)
             Size = message.Size,
             QueuedSeconds = (now - envelope.ReceivedAt).TotalSeconds,
             Stage = outcome is null ? null : StageName(outcome.Stage),
+        });
+    }
+
+    /// <summary>An event of a job whose envelope cannot be read: what its entry says, and no recipient.</summary>
+    public void WriteUnread(MailEventKind kind, IMailQueue queue, int slot, string? site, DeliveryOutcome outcome, DateTimeOffset now)
+    {
+        if (!queue.Jobs.TryRead(slot, out Job job))
+        {
+            return;
+        }
+
+        events.Write(new MailEvent
+        {
+            Time = now,
+            Kind = kind,
+            Id = job.MessageId,
+            Sender = job.Sender > 0 ? queue.Names.Senders.Get(job.Sender) : job.Sender == 0 ? "" : null,
+            Site = site,
+            Attempt = job.Attempts,
+            Enhanced = outcome.Enhanced.ToString(),
+            Reply = outcome.Text,
+            Size = job.Size,
+            QueuedSeconds = TimeSpan.FromTicks(now.UtcTicks - job.ReceivedAt).TotalSeconds,
+            Stage = StageName(outcome.Stage),
         });
     }
 

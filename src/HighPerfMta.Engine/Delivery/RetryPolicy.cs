@@ -1,6 +1,24 @@
-using HighPerfMta.Queue;
+using HighPerfMta.Queue.Index;
 
 namespace HighPerfMta.Engine.Delivery;
+
+/// <summary>What a job needs next.</summary>
+internal enum JobNeed : byte
+{
+    /// <summary>Nothing before <see cref="RetryPolicy.WakeTime"/>.</summary>
+    Time,
+
+    Attempt,
+
+    /// <summary>The sender is told of the delay.</summary>
+    Notice,
+
+    /// <summary>It is too old.</summary>
+    Expiry,
+
+    /// <summary>An operator returns it to its sender.</summary>
+    Bounce,
+}
 
 /// <summary>When things are due: the retry schedule, expiry, delay notices and a site's back-off. Times are UTC ticks. Safe for concurrent use.</summary>
 internal sealed class RetryPolicy
@@ -45,13 +63,53 @@ internal sealed class RetryPolicy
         return Scatter(wait < cap ? wait : cap);
     }
 
-    /// <summary>When the message's recipients fail whatever their state.</summary>
-    public long ExpiresAt(QueuedMessage message) => Saturated(message.Envelope.ReceivedAt.UtcTicks, _expire);
+    /// <summary>When the job's recipients fail whatever their state.</summary>
+    public long ExpiresAt(in Job job) => Saturated(job.ReceivedAt, _expire);
 
-    /// <summary>When the sender is told of the delay; <see cref="long.MaxValue"/> for never (turned off, null sender, or not before expiry).</summary>
-    public long NoticeAt(QueuedMessage message) => message.Envelope.Sender is null || _delayNotice >= _expire
+    /// <summary>When the sender is to be told of the delay; <see cref="long.MaxValue"/> for never (turned off, told already, null sender, or not before expiry).</summary>
+    public long NoticeAt(in Job job) => job.Sender == 0 || _delayNotice >= _expire || job.Has(JobFlags.NoticeSent)
         ? long.MaxValue
-        : Saturated(message.Envelope.ReceivedAt.UtcTicks, _delayNotice);
+        : Saturated(job.ReceivedAt, _delayNotice);
+
+    /// <summary>When a job that is not being worked on has to be looked at: its next attempt, notice or expiry, in <see cref="DueTime"/> units.</summary>
+    public uint WakeTime(in Job job)
+    {
+        if (job.Has(JobFlags.Bouncing))
+        {
+            return 0;
+        }
+
+        uint expires = DueTime.FromTicks(ExpiresAt(job));
+        if (job.IsHeld)
+        {
+            return expires;
+        }
+
+        long notice = NoticeAt(job);
+        uint wake = Math.Min(job.Due, expires);
+        return notice == long.MaxValue ? wake : Math.Min(wake, DueTime.FromTicks(notice));
+    }
+
+    /// <summary>What the job needs at <paramref name="now"/>, UTC ticks.</summary>
+    public JobNeed NeedOf(in Job job, long now)
+    {
+        if (job.Has(JobFlags.Bouncing))
+        {
+            return JobNeed.Bounce;
+        }
+
+        if (ExpiresAt(job) <= now)
+        {
+            return JobNeed.Expiry;
+        }
+
+        if (job.IsHeld)
+        {
+            return JobNeed.Time;
+        }
+
+        return NoticeAt(job) <= now ? JobNeed.Notice : job.Due <= DueTime.Reached(now) ? JobNeed.Attempt : JobNeed.Time;
+    }
 
     private static long Saturated(long start, long span) => span > DateTimeOffset.MaxValue.UtcTicks - start ? DateTimeOffset.MaxValue.UtcTicks : start + span;
 

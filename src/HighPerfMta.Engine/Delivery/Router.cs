@@ -1,248 +1,274 @@
+using System.Collections.Concurrent;
 using HighPerfMta.Engine.Routing;
-using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
-using HighPerfMta.Queue;
+using HighPerfMta.Queue.Index;
 
 namespace HighPerfMta.Engine.Delivery;
 
 /// <summary>
-/// Finds the sites of recipients that are due and tells the shards. What the resolver knows is told at once on the caller's thread; the rest
-/// waits for DNS with at most <see cref="MaxLookups"/> lookups under way, the others in a backlog bounded by the queue. Known destinations
-/// pass the backlog by. Safe for concurrent use.
+/// Finds the sites of jobs that are due and tells the shards. A job's domain says where it goes; what the resolver knows is told at once on the caller's thread. Jobs of an unknown domain wait in a
+/// list for its one lookup, with at most <see cref="MaxLookups"/> lookups under way; the others wait in a list too, so that no job costs memory here. Known destinations pass them by.
+/// <c>Router.Mixed.cs</c> has the jobs of several domains. Safe for concurrent use.
 /// </summary>
-internal sealed class Router(DeliveryServices services, IReadOnlyList<DeliveryShard> shards)
+internal sealed partial class Router(DeliveryServices services, IReadOnlyList<DeliveryShard> shards)
 {
     /// <summary>Resolutions awaited at once.</summary>
     public const int MaxLookups = 1024;
 
-    private readonly Queue<Lookup> _backlog = new();
+    /// <summary>Jobs told to shards that have not taken them yet; from then on due jobs stay where they are.</summary>
+    public const int MaxTold = 16_384;
+
+    private const int MaxRoutes = 1024;
+
+    private readonly JobTable _jobs = services.Queue.Jobs;
+    private readonly Dictionary<LookupKey, Lookup> _lookups = [];
+    private readonly ConcurrentDictionary<string, NextHop> _routes = new(StringComparer.Ordinal);
     private readonly Lock _gate = new();
+    private JobList _backlog;
     private int _running;
+    private int _told;
+    private int _decided;
 
-    private readonly record struct Lookup(QueuedMessage Message, int Recipient, int[]? Recipients, byte Throws);
+    /// <summary>What a decision depends on.</summary>
+    private readonly record struct LookupKey(int Domain, int Route, bool Released);
 
-    /// <summary>Recipients waiting for DNS that no shard knows of.</summary>
-    public int Backlog
+    private sealed class Lookup(LookupKey key, string domain, RouteChoice choice)
     {
-        get
+        public readonly LookupKey Key = key;
+        public readonly string Domain = domain;
+        public readonly RouteChoice Choice = choice;
+        public JobList Jobs;
+    }
+
+    /// <summary>Whether the shards keep up with what they are told.</summary>
+    public bool HasRoom => Volatile.Read(ref _told) < MaxTold && !IsStuck;
+
+    /// <summary>As many decisions as may be wait to be written down: that takes the log's time.</summary>
+    public bool IsStuck => Volatile.Read(ref _decided) >= MaxTold;
+
+    /// <summary>A decision waits to be written down, or is written now.</summary>
+    public void CountDecided(int change) => Interlocked.Add(ref _decided, change);
+
+    /// <summary>A shard has begun with a job that it was told of.</summary>
+    public void Taken() => Interlocked.Decrement(ref _told);
+
+    public DeliveryShard ShardOf(string siteKey) => shards[(int)((uint)string.GetHashCode(siteKey, StringComparison.Ordinal) % (uint)shards.Count)];
+
+    /// <summary>The shard of a job that has no site.</summary>
+    public DeliveryShard HomeOf(int slot) => shards[slot % shards.Count];
+
+    /// <summary>The shard of a job that waits: its site's, or its home.</summary>
+    public DeliveryShard OwnerOf(in Job job, int slot) => services.Registry[job.Site]?.Shard ?? HomeOf(slot);
+
+    /// <summary>A new message's job, which is due.</summary>
+    public void Enter(int slot)
+    {
+        _jobs[slot].Place = JobPlace.Routing;
+        if (TryDecide(slot, out SiteDecision decision))
         {
-            lock (_gate)
-            {
-                return _backlog.Count + _running;
-            }
+            Tell(slot, decision);
+        }
+        else
+        {
+            LookUp(slot);
         }
     }
 
-    public void Route(QueuedMessage message, ReadOnlySpan<int> recipients, byte throws)
+    /// <summary>Where the job goes, if that is known without waiting. For its owner.</summary>
+    public bool TryDecide(int slot, out SiteDecision decision)
     {
-        if (recipients.Length == 1)
-        {
-            if (TryDecide(message, recipients[0], out SiteDecision decision))
-            {
-                Tell(message, recipients[0], null, decision, throws);
-            }
-            else
-            {
-                LookUp(new Lookup(message, recipients[0], null, throws));
-            }
-
-            return;
-        }
-
-        RouteMany(message, recipients, throws);
-    }
-
-    private void RouteMany(QueuedMessage message, ReadOnlySpan<int> recipients, byte throws)
-    {
-        DecisionGroups groups = new();
-        List<int>? unknown = null;
-        foreach (int recipient in recipients)
-        {
-            if (TryDecide(message, recipient, out SiteDecision decision))
-            {
-                groups.Add(recipient, decision);
-            }
-            else
-            {
-                (unknown ??= []).Add(recipient);
-            }
-        }
-
-        Tell(message, groups, throws);
-        if (unknown is not null)
-        {
-            LookUp(new Lookup(message, 0, [.. unknown], throws));
-        }
-    }
-
-    private bool TryDecide(QueuedMessage message, int recipient, out SiteDecision decision)
-    {
+        ref Job job = ref _jobs[slot];
         try
         {
-            if (!WasReleased(message, recipient))
+            if (!job.Has(JobFlags.Mixed) && services.Queue.Names.Domains.Get(job.Domain) is { } domain)
             {
-                return services.Resolver.TryResolve(message.Envelope.Recipients[recipient], out decision);
+                return services.Resolver.TryResolve(domain, ChoiceOf(job), out decision);
             }
         }
         catch (Exception error)
         {
-            services.Logger.RoutingThrew(error, message.Id);
+            services.Logger.RoutingThrew(error, job.MessageId);
         }
 
         decision = default;
         return false;
     }
 
-    /// <summary>A hold route holds mail once, before its first attempt: what comes back was released by an operator.</summary>
-    private static bool WasReleased(QueuedMessage message, int recipient)
+    /// <summary>Takes over a job whose destination has to be looked up; its place is Routing, and it has no site.</summary>
+    public void LookUp(int slot)
     {
-        RecipientState state = message.GetRecipient(recipient);
-        return state.Attempts > 0 || state.LastOutcome is not null;
-    }
-
-    private void LookUp(Lookup lookup)
-    {
-        lock (_gate)
+        ref Job job = ref _jobs[slot];
+        string? domain = job.Has(JobFlags.Mixed) ? null : services.Queue.Names.Domains.Get(job.Domain);
+        if (domain is null)
         {
-            if (_running >= MaxLookups)
-            {
-                _backlog.Enqueue(lookup);
-                return;
-            }
-
-            _running++;
+            RouteMixed(slot);
+            return;
         }
 
-        _ = LookUpAllAsync(lookup);
+        Lookup? begun = null;
+        lock (_gate)
+        {
+            LookupKey key = KeyOf(job);
+            if (_lookups.TryGetValue(key, out Lookup? lookup))
+            {
+                lookup.Jobs.AddLast(_jobs, slot);
+            }
+            else if (_running < MaxLookups)
+            {
+                _running++;
+                begun = Begin(key, domain, slot);
+            }
+            else
+            {
+                _backlog.AddLast(_jobs, slot);
+            }
+        }
+
+        if (begun is not null)
+        {
+            _ = LookUpAllAsync(begun);
+        }
     }
 
-    private async Task LookUpAllAsync(Lookup lookup)
+    private static LookupKey KeyOf(in Job job) => new(job.Domain, job.Has(JobFlags.Rerouted) ? job.Route : 0, WasReleased(job));
+
+    /// <summary>A hold route holds mail once, before its first attempt: what comes back was released by an operator.</summary>
+    private static bool WasReleased(in Job job) => job.Attempts > 0 || job.Reason != 0;
+
+    private RouteChoice ChoiceOf(in Job job) => new(WasReleased(job), job.Has(JobFlags.Rerouted) ? RouteOf(job.Route) : null);
+
+    private NextHop? RouteOf(int number)
     {
-        while (true)
+        if (services.Queue.Names.Routes.Get(number) is not { } text)
         {
-            await LookUpAsync(lookup);
+            return null;
+        }
+
+        if (_routes.TryGetValue(text, out NextHop? hop))
+        {
+            return hop;
+        }
+
+        if (!NextHop.TryParse(text, out hop, out _))
+        {
+            return null;
+        }
+
+        if (_routes.Count >= MaxRoutes)
+        {
+            _routes.Clear();
+        }
+
+        return _routes.GetOrAdd(text, hop);
+    }
+
+    private Lookup Begin(LookupKey key, string domain, int slot)
+    {
+        Lookup lookup = new(key, domain, ChoiceOf(_jobs[slot]));
+        lookup.Jobs.AddLast(_jobs, slot);
+        _lookups.Add(key, lookup);
+        return lookup;
+    }
+
+    private async Task LookUpAllAsync(Lookup? lookup)
+    {
+        while (lookup is not null)
+        {
+            SiteDecision decision = await ResolveAsync(lookup.Domain, lookup.Choice, null);
+            JobList found;
             lock (_gate)
             {
-                if (services.Stopping || !_backlog.TryDequeue(out lookup))
-                {
-                    _running--;
-                    return;
-                }
+                _lookups.Remove(lookup.Key);
+                found = lookup.Jobs;
             }
 
-            // The caller of Route must not work off the backlog.
+            for (int slot = found.TakeFirst(_jobs); slot != 0; slot = found.TakeFirst(_jobs))
+            {
+                Tell(slot, decision);
+            }
+
+            lookup = TakeBacklog();
+
+            // The caller of LookUp must not work off the backlog.
             await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
         }
     }
 
-    private async ValueTask LookUpAsync(Lookup lookup)
+    /// <summary>The next lookup of the backlog; null, and one less is running, when there is none.</summary>
+    private Lookup? TakeBacklog()
     {
-        QueuedMessage message = lookup.Message;
-        if (lookup.Recipients is null)
+        while (true)
         {
-            SiteDecision decision = await ResolveAsync(message, lookup.Recipient);
-            Tell(message, lookup.Recipient, null, decision, lookup.Throws);
-            return;
-        }
+            int mixed;
+            lock (_gate)
+            {
+                mixed = services.Stopping ? 0 : _backlog.TakeFirst(_jobs);
+                if (mixed == 0)
+                {
+                    _running--;
+                    return null;
+                }
 
-        DecisionGroups groups = new();
-        Task<SiteDecision>[] all = new Task<SiteDecision>[lookup.Recipients.Length];
-        for (int i = 0; i < all.Length; i++)
-        {
-            int recipient = lookup.Recipients[i];
-            all[i] = ResolveAsync(message, recipient).AsTask();
-        }
+                ref Job job = ref _jobs[mixed];
+                LookupKey key = KeyOf(job);
+                if (!job.Has(JobFlags.Mixed) && services.Queue.Names.Domains.Get(job.Domain) is { } domain)
+                {
+                    if (!_lookups.TryGetValue(key, out Lookup? lookup))
+                    {
+                        return Begin(key, domain, mixed);
+                    }
 
-        for (int i = 0; i < all.Length; i++)
-        {
-            groups.Add(lookup.Recipients[i], await all[i]);
-        }
+                    lookup.Jobs.AddLast(_jobs, mixed);
+                    continue;
+                }
+            }
 
-        Tell(message, groups, lookup.Throws);
+            RouteMixed(mixed);
+        }
     }
 
-    private async ValueTask<SiteDecision> ResolveAsync(QueuedMessage message, int recipient)
+    private async ValueTask<SiteDecision> ResolveAsync(string domain, RouteChoice choice, MessageId? id)
     {
-        EmailAddress address = message.Envelope.Recipients[recipient];
         try
         {
-            return WasReleased(message, recipient)
-                ? await services.Resolver.ResolveReleasedAsync(address, services.Cancellation)
-                : await services.Resolver.ResolveAsync(address, services.Cancellation);
+            return await services.Resolver.ResolveAsync(domain, choice, services.Cancellation);
         }
         catch (Exception error)
         {
             if (!services.Cancellation.IsCancellationRequested)
             {
-                services.Logger.RoutingThrew(error, message.Id);
+                services.Logger.ResolverThrew(error, domain, id?.ToString() ?? "");
             }
 
             return new SiteDecision(null, NextHopKind.Mx, RouteOutcomes.ResolverFailed);
         }
     }
 
-    private void Tell(QueuedMessage message, DecisionGroups groups, byte throws)
+    /// <summary>Hands the job to the shard of its site or, when its route is an outcome already, to its home.</summary>
+    public void Tell(int slot, in SiteDecision decision)
     {
-        foreach ((SiteDecision decision, List<int> recipients) in groups.All)
+        if (!HasRoom)
         {
-            if (recipients.Count == 1)
-            {
-                Tell(message, recipients[0], null, decision, throws);
-            }
-            else
-            {
-                Tell(message, 0, [.. recipients], decision, throws);
-            }
-        }
-    }
-
-    private void Tell(QueuedMessage message, int recipient, int[]? recipients, in SiteDecision decision, byte throws)
-    {
-        if (decision.Site is { } site)
-        {
-            ShardOf(site.Key).Post(new DeliveryEvent(DeliveryEventKind.Assign, site) { Message = message, Recipient = recipient, Recipients = recipients, Throws = throws });
+            // It is asked for again when its turn comes.
+            HomeOf(slot).AddToInbox(slot);
             return;
         }
 
-        DeliveryOutcome? outcome = decision.Outcome ?? decision.Kind switch
+        Interlocked.Increment(ref _told);
+        if (decision.Site is { } site)
         {
-            NextHopKind.Reject => RouteOutcomes.Rejected,
-            NextHopKind.Discard or NextHopKind.Hold => null,
-            _ => RouteOutcomes.ResolverFailed,
-        };
-        ShardOf(message).Post(new DeliveryEvent(DeliveryEventKind.Decide, outcome) { Message = message, Recipient = recipient, Recipients = recipients, Throws = throws, Route = decision.Kind });
-    }
-
-    /// <summary>Recipients that are not due: their shard only waits.</summary>
-    public void Park(QueuedMessage message, ReadOnlySpan<int> recipients) =>
-        ShardOf(message).Post(new DeliveryEvent(DeliveryEventKind.Park)
+            ShardOf(site.Key).Post(new DeliveryEvent(DeliveryEventKind.Assign, site, slot));
+        }
+        else
         {
-            Message = message,
-            Recipient = recipients[0],
-            Recipients = recipients.Length == 1 ? null : recipients.ToArray(),
-        });
-
-    private DeliveryShard ShardOf(string siteKey) => shards[(int)((uint)string.GetHashCode(siteKey, StringComparison.Ordinal) % (uint)shards.Count)];
-
-    private DeliveryShard ShardOf(QueuedMessage message) => shards[(int)(message.Id.Value % (uint)shards.Count)];
-
-    /// <summary>The recipients of one message by what was decided for them.</summary>
-    private sealed class DecisionGroups
-    {
-        private readonly Dictionary<(string?, NextHopKind, DeliveryOutcome?), List<int>> _byDecision = [];
-
-        public List<(SiteDecision Decision, List<int> Recipients)> All { get; } = [];
-
-        public void Add(int recipient, in SiteDecision decision)
-        {
-            (string?, NextHopKind, DeliveryOutcome?) key = (decision.Site?.Key, decision.Kind, decision.Outcome);
-            if (!_byDecision.TryGetValue(key, out List<int>? recipients))
-            {
-                _byDecision.Add(key, recipients = []);
-                All.Add((decision, recipients));
-            }
-
-            recipients.Add(recipient);
+            HomeOf(slot).Post(new DeliveryEvent(DeliveryEventKind.Decide, OutcomeOf(decision), slot) { Route = decision.Kind });
         }
     }
+
+    public static DeliveryOutcome? OutcomeOf(in SiteDecision decision) => decision.Outcome ?? decision.Kind switch
+    {
+        NextHopKind.Reject => RouteOutcomes.Rejected,
+        NextHopKind.Discard or NextHopKind.Hold => null,
+        _ => RouteOutcomes.ResolverFailed,
+    };
 }

@@ -1,6 +1,7 @@
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Index;
 using HighPerfMta.Queue.Log;
 
 namespace HighPerfMta.Engine.Delivery;
@@ -25,24 +26,37 @@ internal enum SettlementKind : byte
     /// <summary>The sender is told of the delay.</summary>
     Notice,
 
+    /// <summary>An operator returns the job to the sender.</summary>
+    Bounce,
+
     /// <summary>The message cannot be delivered as it is: held for the operator.</summary>
     SetAside,
+
+    /// <summary>An operator's change that waited for the job.</summary>
+    Steer,
 }
 
 /// <summary>
-/// A change of state outside a transaction, with the report that goes before it. The report is durable before the recipients become final, so
-/// that a crash between makes a second report and never loses one. What cannot be written is tried again later: in the due heap, holding nothing.
+/// A change of a job's state outside a transaction, with the report that goes before it. The report is durable before the recipients become final, so
+/// that a crash between makes a second report and never loses one. What cannot be written is tried again later: in the due heap, holding nothing but what was reported.
 /// </summary>
-internal sealed class Settlement(DeliveryServices services, DeliveryJob job, SettlementKind kind) : Timed
+internal sealed partial class Settlement(DeliveryServices services, int slot, SettlementKind kind) : Timed
 {
     private const string DiscardSite = "discard";
 
     private readonly List<RecipientUpdate> _updates = [];
     private List<(int Recipient, DeliveryOutcome Outcome)>? _reported;
 
-    public DeliveryJob Job { get; } = job;
+    public int Slot { get; } = slot;
+
+    public MessageId Id { get; } = services.Queue.Jobs[slot].MessageId;
 
     public SettlementKind Kind { get; } = kind;
+
+    public SiteQueue? Site { get; } = services.Registry[services.Queue.Jobs[slot].Site];
+
+    /// <summary>What is known of the message already; loaded when it is wanted otherwise.</summary>
+    public QueuedMessage? Message { get; set; }
 
     /// <summary>For <see cref="SettlementKind.Outcome"/>.</summary>
     public DeliveryOutcome? Outcome { get; init; }
@@ -53,161 +67,213 @@ internal sealed class Settlement(DeliveryServices services, DeliveryJob job, Set
     /// <summary>For <see cref="SettlementKind.SetAside"/>.</summary>
     public string Reason { get; init; } = "";
 
+    /// <summary>For <see cref="SettlementKind.Steer"/>.</summary>
+    public PendingSteering Steering { get; init; }
+
+    /// <summary>For a job that is set aside because its end cannot be told: it rests instead of being tried again at once.</summary>
+    public bool RestsAfter { get; init; }
+
+    /// <summary>The job has left the queue; its slot may be another's.</summary>
+    public bool Finished { get; private set; }
+
     /// <summary>Runs that ended in failure; the pause before the next grows with it.</summary>
     public int Tries { get; private set; }
 
+    /// <summary>Why the job has to be set aside instead; null: it need not.</summary>
+    public string? Unusable { get; private set; }
+
+    /// <summary>It knows nothing that the job's entry and route do not say.</summary>
+    public bool CanBeForgotten => _reported is null && Kind is not (SettlementKind.Failures or SettlementKind.SetAside or SettlementKind.Steer);
+
     public TimeSpan Pause => TimeSpan.FromSeconds(Math.Min(300, 5 * Math.Pow(2, Math.Clamp(Tries - 1, 0, 10))));
 
-    private QueuedMessage Message => Job.Message;
+    private string? SiteKey => Site?.Key;
 
-    private string? SiteKey => Job.Site?.Key;
-
-    /// <summary>True when it is done; false when it has to be tried again.</summary>
+    /// <summary>True when it is done; false when it has to be tried again, or the job set aside. Never throws.</summary>
     public async ValueTask<bool> RunAsync()
     {
         try
         {
-            switch (Kind)
-            {
-                case SettlementKind.Discard:
-                    await DiscardAsync();
-                    break;
-                case SettlementKind.Hold:
-                    await HoldAsync();
-                    break;
-                case SettlementKind.Outcome:
-                    await ApplyOutcomeAsync(Outcome!);
-                    break;
-                case SettlementKind.Failures:
-                    await FailAsync(Failures!, MailEventKind.Bounced);
-                    break;
-                case SettlementKind.Expire:
-                    await FailAsync(Expired(), MailEventKind.Expired);
-                    break;
-                case SettlementKind.Notice:
-                    await NotifyAsync();
-                    break;
-                default:
-                    await SetAsideAsync();
-                    break;
-            }
-
+            await SettleAsync();
+            Finished |= Message is { Slot: 0 };
+            Message = null;
+            return true;
+        }
+        catch (Exception error) when (Steering.Recipients is { } some)
+        {
+            // The one who asked decides whether to try again.
+            some.Fail(error);
             return true;
         }
         catch (LogUnavailableException error)
         {
-            Tries++;
-            services.Logger.SettlementDelayed(Message.Id, error.Message);
+            services.Logger.SettlementDelayed(Id, error.Message);
         }
         catch (OperationCanceledException) when (services.Cancellation.IsCancellationRequested)
         {
-            Tries++;
+        }
+        catch (RecordUnreadableException error) when (Kind != SettlementKind.SetAside)
+        {
+            Unusable = $"the message cannot be read back: {error.Message}";
         }
         catch (Exception error)
         {
-            Tries++;
-            services.Logger.SettlementThrew(error, Message.Id);
+            services.Logger.SettlementThrew(error, Id);
+            if (services.Troubles.Threw(Slot, Id) && Kind != SettlementKind.SetAside)
+            {
+                Unusable = $"{Kind} failed {JobTroubles.MaxThrows} times with an internal error: {error.GetType().Name}";
+            }
         }
 
-        return false;
+        Tries++;
+        if (_reported is null && Kind != SettlementKind.Failures)
+        {
+            // It may wait for long; its log record has all of it.
+            Finished |= Message is { Slot: 0 };
+            Message = null;
+        }
+
+        return Finished;
     }
 
-    private async ValueTask DiscardAsync()
+    private async ValueTask SettleAsync()
+    {
+        if (Kind == SettlementKind.SetAside)
+        {
+            await SetAsideAsync();
+            return;
+        }
+
+        if (Kind == SettlementKind.Steer)
+        {
+            await SteerAsync();
+            return;
+        }
+
+        QueuedMessage message = Message ??= await services.LoadAsync(Slot);
+        switch (Kind)
+        {
+            case SettlementKind.Discard:
+                await DiscardAsync(message);
+                break;
+            case SettlementKind.Hold:
+                await HoldAsync(message);
+                break;
+            case SettlementKind.Outcome:
+                await ApplyOutcomeAsync(message, Outcome!);
+                break;
+            case SettlementKind.Failures:
+                await FailAsync(message, Failures!, MailEventKind.Bounced);
+                break;
+            case SettlementKind.Expire:
+                await FailAsync(message, Open(message, s => RouteOutcomes.Expired(s, services.Retry.Expire)), MailEventKind.Expired);
+                break;
+            case SettlementKind.Bounce:
+                await FailAsync(message, Open(message, static _ => RouteOutcomes.Bounced), MailEventKind.Bounced);
+                break;
+            default:
+                await NotifyAsync(message);
+                break;
+        }
+    }
+
+    private async ValueTask DiscardAsync(QueuedMessage message)
     {
         DateTimeOffset now = services.Time.GetUtcNow();
         DeliveryOutcome outcome = RouteOutcomes.Discarded;
-        foreach (int recipient in Job.Recipients)
+        foreach (int recipient in message.Recipients)
         {
-            RecipientState before = Message.GetRecipient(recipient);
+            RecipientState before = message.GetRecipient(recipient);
             if (IsDue(before, now))
             {
                 Add(recipient, OutcomeRecorder.Delivered(before, outcome, now));
-                services.Recorder.Write(MailEventKind.Delivered, Message, recipient, DiscardSite, outcome, before.Attempts + 1, now);
+                services.Recorder.Write(MailEventKind.Delivered, message, recipient, DiscardSite, outcome, before.Attempts + 1, now);
             }
         }
 
-        await UpdateAsync();
+        await UpdateAsync(message);
     }
 
-    private async ValueTask HoldAsync()
+    private async ValueTask HoldAsync(QueuedMessage message)
     {
         DateTimeOffset now = services.Time.GetUtcNow();
-        foreach (int recipient in Job.Recipients)
+        foreach (int recipient in message.Recipients)
         {
-            RecipientState before = Message.GetRecipient(recipient);
-            if (IsDue(before, now))
+            RecipientState before = message.GetRecipient(recipient);
+            if (before.Status == RecipientStatus.Pending)
             {
                 Add(recipient, before with { Status = RecipientStatus.Held, LastOutcome = before.LastOutcome ?? RouteOutcomes.Held });
-                services.Recorder.Write(MailEventKind.Held, Message, recipient, null, RouteOutcomes.Held, before.Attempts, now);
+                services.Recorder.Write(MailEventKind.Held, message, recipient, null, RouteOutcomes.Held, before.Attempts, now);
             }
         }
 
-        await UpdateAsync();
+        await UpdateAsync(message);
     }
 
-    private async ValueTask ApplyOutcomeAsync(DeliveryOutcome outcome)
+    private async ValueTask ApplyOutcomeAsync(QueuedMessage message, DeliveryOutcome outcome)
     {
         DateTimeOffset now = services.Time.GetUtcNow();
         if (outcome.IsPermanent)
         {
             List<(int, DeliveryOutcome)> failures = [];
-            foreach (int recipient in Job.Recipients)
+            foreach (int recipient in message.Recipients)
             {
-                if (IsDue(Message.GetRecipient(recipient), now))
+                if (IsDue(message.GetRecipient(recipient), now))
                 {
                     failures.Add((recipient, outcome));
                 }
             }
 
-            await FailAsync(failures, MailEventKind.Bounced);
+            await FailAsync(message, failures, MailEventKind.Bounced);
             return;
         }
 
-        DateTimeOffset due = now + services.Retry.WaitAfter(Message.GetRecipient(Job.Recipients[0]).Attempts + 1);
-        foreach (int recipient in Job.Recipients)
+        DateTimeOffset due = default;
+        foreach (int recipient in message.Recipients)
         {
-            RecipientState before = Message.GetRecipient(recipient);
+            RecipientState before = message.GetRecipient(recipient);
             if (IsDue(before, now))
             {
+                due = due == default ? now + services.Retry.WaitAfter(before.Attempts + 1) : due;
                 Add(recipient, OutcomeRecorder.Deferred(before, outcome, due));
-                services.Recorder.Write(MailEventKind.Deferred, Message, recipient, SiteKey, outcome, before.Attempts + 1, now);
+                services.Recorder.Write(MailEventKind.Deferred, message, recipient, SiteKey, outcome, before.Attempts + 1, now);
             }
         }
 
-        await UpdateAsync();
+        await UpdateAsync(message);
     }
 
-    /// <summary>The report first, then the final states. A recipient that an operator dropped meanwhile is left alone.</summary>
-    private async ValueTask FailAsync(List<(int Recipient, DeliveryOutcome Outcome)> failures, MailEventKind kind)
+    /// <summary>The report first, then the final states.</summary>
+    private async ValueTask FailAsync(QueuedMessage message, List<(int Recipient, DeliveryOutcome Outcome)> failures, MailEventKind kind)
     {
         // What a run before this one reported is not reported again, and what became final or due since is not in it.
-        failures = await ReportOnceAsync(Reports.ReportKind.Failure, failures);
+        failures = await ReportOnceAsync(message, Reports.ReportKind.Failure, failures);
         DateTimeOffset now = services.Time.GetUtcNow();
         foreach ((int recipient, DeliveryOutcome outcome) in failures)
         {
-            RecipientState before = Message.GetRecipient(recipient);
+            RecipientState before = message.GetRecipient(recipient);
             if (before.IsFinal)
             {
                 continue;
             }
 
-            int attempts = before.Attempts + (kind == MailEventKind.Bounced ? 1 : 0);
+            int attempts = before.Attempts + (Kind is SettlementKind.Expire or SettlementKind.Bounce ? 0 : 1);
             Add(recipient, before with { Status = RecipientStatus.Failed, Attempts = attempts, DueAt = now, LastOutcome = outcome });
-            services.Recorder.Write(kind, Message, recipient, SiteKey, outcome, attempts, now);
+            services.Recorder.Write(kind, message, recipient, SiteKey, outcome, attempts, now);
         }
 
-        await UpdateAsync();
+        await UpdateAsync(message);
     }
 
     private async ValueTask<List<(int Recipient, DeliveryOutcome Outcome)>> ReportOnceAsync(
-        Reports.ReportKind kind, List<(int Recipient, DeliveryOutcome Outcome)> recipients)
+        QueuedMessage message, Reports.ReportKind kind, List<(int Recipient, DeliveryOutcome Outcome)> recipients)
     {
         if (_reported is null)
         {
-            recipients.RemoveAll(r => Message.GetRecipient(r.Recipient).IsFinal);
+            recipients.RemoveAll(r => message.GetRecipient(r.Recipient).IsFinal);
             if (recipients.Count > 0)
             {
-                await services.Reports.SendAsync(kind, Message, recipients, services.Cancellation);
+                await services.Reports.SendAsync(kind, message, recipients, services.Cancellation);
             }
 
             _reported = recipients;
@@ -216,123 +282,52 @@ internal sealed class Settlement(DeliveryServices services, DeliveryJob job, Set
         return _reported;
     }
 
-    private List<(int Recipient, DeliveryOutcome Outcome)> Expired()
+    private static List<(int Recipient, DeliveryOutcome Outcome)> Open(QueuedMessage message, Func<RecipientState, DeliveryOutcome> outcome)
     {
-        List<(int, DeliveryOutcome)> failures = [];
-        foreach (int recipient in Job.Recipients)
+        List<(int, DeliveryOutcome)> open = [];
+        foreach (int recipient in message.Recipients)
         {
-            RecipientState state = Message.GetRecipient(recipient);
+            RecipientState state = message.GetRecipient(recipient);
             if (!state.IsFinal)
             {
-                failures.Add((recipient, RouteOutcomes.Expired(state, services.Retry.Expire)));
+                open.Add((recipient, outcome(state)));
             }
         }
 
-        return failures;
+        return open;
     }
 
-    private async ValueTask NotifyAsync()
+    private async ValueTask NotifyAsync(QueuedMessage message)
     {
-        List<(int Recipient, DeliveryOutcome Outcome)> delayed = [];
-        foreach (int recipient in Job.Recipients)
-        {
-            RecipientState state = Message.GetRecipient(recipient);
-            if (state is { Status: RecipientStatus.Pending, DelayNoticeSent: false })
-            {
-                delayed.Add((recipient, state.LastOutcome ?? Job.Site?.LastError ?? RouteOutcomes.Waiting));
-            }
-        }
-
-        delayed = await ReportOnceAsync(Reports.ReportKind.Delay, delayed);
+        List<(int Recipient, DeliveryOutcome Outcome)> delayed = Open(message, state => state.LastOutcome ?? Site?.LastError ?? RouteOutcomes.Waiting);
+        delayed.RemoveAll(d => message.GetRecipient(d.Recipient).DelayNoticeSent);
+        delayed = await ReportOnceAsync(message, Reports.ReportKind.Delay, delayed);
         DateTimeOffset now = services.Time.GetUtcNow();
         foreach ((int recipient, DeliveryOutcome outcome) in delayed)
         {
-            RecipientState before = Message.GetRecipient(recipient);
+            RecipientState before = message.GetRecipient(recipient);
             if (!before.IsFinal)
             {
                 Add(recipient, before with { DelayNoticeSent = true });
-                services.Recorder.Write(MailEventKind.Delayed, Message, recipient, SiteKey, outcome, before.Attempts, now);
+                services.Recorder.Write(MailEventKind.Delayed, message, recipient, SiteKey, outcome, before.Attempts, now);
             }
         }
 
-        await UpdateAsync();
+        await UpdateAsync(message);
     }
 
-    private async ValueTask SetAsideAsync()
-    {
-        services.Logger.SetAside(Message.Id, Reason);
-        DateTimeOffset now = services.Time.GetUtcNow();
-        DeliveryOutcome outcome = RouteOutcomes.SetAside(Reason);
-        foreach (int recipient in Job.Recipients)
-        {
-            RecipientState before = Message.GetRecipient(recipient);
-            if (before.Status == RecipientStatus.Pending)
-            {
-                Add(recipient, before with { Status = RecipientStatus.Held, LastOutcome = outcome });
-                services.Recorder.Write(MailEventKind.Quarantined, Message, recipient, SiteKey, outcome, before.Attempts, now);
-            }
-        }
-
-        await UpdateAsync();
-    }
-
-    private static bool IsDue(RecipientState state, DateTimeOffset now) => state.Status == RecipientStatus.Pending && state.DueAt <= now;
+    /// <summary>What is due within the entry's rounding of times.</summary>
+    private static bool IsDue(RecipientState state, DateTimeOffset now) => !state.IsFinal && state.DueAt.UtcTicks <= now.UtcTicks + DueTime.Unit;
 
     private void Add(int recipient, RecipientState state) => _updates.Add(new RecipientUpdate(recipient, state));
 
-    private async ValueTask UpdateAsync()
+    private async ValueTask UpdateAsync(QueuedMessage message)
     {
         if (_updates.Count > 0)
         {
             RecipientUpdate[] updates = [.. _updates];
             _updates.Clear();
-            await services.Queue.UpdateAsync(Message, updates);
+            await services.Queue.UpdateAsync(message, updates);
         }
     }
-}
-
-/// <summary>Outcomes that no peer gave.</summary>
-internal static class RouteOutcomes
-{
-    public static DeliveryOutcome Discarded { get; } =
-        new(DeliveryStatus.Delivered, DeliveryStage.Routing, FaultOwner.None, 0, new EnhancedCode(2, 0, 0), "discarded by its route");
-
-    public static DeliveryOutcome Held { get; } =
-        new(DeliveryStatus.Deferred, DeliveryStage.Routing, FaultOwner.None, 0, EnhancedCode.None, "held by its route");
-
-    public static DeliveryOutcome Rejected { get; } =
-        new(DeliveryStatus.Failed, DeliveryStage.Routing, FaultOwner.Recipient, 0, new EnhancedCode(5, 7, 1), "mail for this address is rejected by a route");
-
-    /// <summary>The answer when the resolver itself broke.</summary>
-    public static DeliveryOutcome ResolverFailed { get; } =
-        new(DeliveryStatus.Deferred, DeliveryStage.Routing, FaultOwner.Local, 0, new EnhancedCode(4, 3, 0), "the next hop could not be found because of an internal error");
-
-    /// <summary>Never attempted so far.</summary>
-    public static DeliveryOutcome Waiting { get; } =
-        new(DeliveryStatus.Deferred, DeliveryStage.Routing, FaultOwner.None, 0, new EnhancedCode(4, 4, 7), "the message waits for a connection to its destination");
-
-    public static DeliveryOutcome Threw { get; } =
-        new(DeliveryStatus.Deferred, DeliveryStage.Connect, FaultOwner.Local, 0, new EnhancedCode(4, 3, 0), "delivery failed with an internal error");
-
-    public static DeliveryOutcome SetAside(string reason) =>
-        new(DeliveryStatus.Deferred, DeliveryStage.Operator, FaultOwner.Message, 0, new EnhancedCode(4, 3, 0), Cut($"set aside: {reason}"));
-
-    /// <summary>4.4.7 with what the last attempt ended with, so that the report says why.</summary>
-    public static DeliveryOutcome Expired(RecipientState state, TimeSpan age)
-    {
-        DeliveryOutcome? last = state.LastOutcome;
-        string text = $"expired: not delivered within {InWords(age)} and {state.Attempts} attempts";
-        if (last is not null)
-        {
-            string code = last.Code == 0 ? "" : last.Enhanced.IsNone ? $"{last.Code} " : $"{last.Code} {last.Enhanced} ";
-            text = $"{text}; the last ended with: {code}{last.Text}";
-        }
-
-        return new DeliveryOutcome(DeliveryStatus.Failed, DeliveryStage.Expiry, FaultOwner.None, 0, new EnhancedCode(4, 4, 7), Cut(text), last?.Peer ?? "", last?.Tls ?? "");
-    }
-
-    private static string Cut(string text) => text.Length <= DeliveryOutcome.MaxText ? text : text[..DeliveryOutcome.MaxText];
-
-    private static string InWords(TimeSpan age) =>
-        age.TotalDays >= 2 ? $"{age.TotalDays:0.#} days" : age.TotalHours >= 2 ? $"{age.TotalHours:0.#} hours" : age.TotalMinutes >= 2 ? $"{age.TotalMinutes:0.#} minutes" : $"{age.TotalSeconds:0.#} seconds";
 }

@@ -1,4 +1,5 @@
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Index;
 
 namespace HighPerfMta.Engine.Delivery;
 
@@ -6,24 +7,30 @@ namespace HighPerfMta.Engine.Delivery;
 /// One site as its shard sees it: the jobs that are due, the couriers, and how well the site is. Only the shard's loop changes it; the counters
 /// are also read by other threads for status, each on its own.
 /// </summary>
-internal sealed class SiteQueue(Site site, int allowed) : Timed
+internal sealed class SiteQueue(Site site, DeliveryShard shard, int allowed) : Timed
 {
-    private DeliveryJob? _head;
-    private DeliveryJob? _tail;
+    private SiteJobs? _jobs;
     private long _backOffUntil;
     private int _established;
+    private int _waiting;
 
     public string Key { get; } = site.Key;
+
+    /// <summary>As jobs refer to it, see <see cref="SiteRegistry"/>.</summary>
+    public int Number { get; set; }
+
+    public DeliveryShard Shard { get; } = shard;
 
     /// <summary>The newest answer of the resolver; the next courier uses it.</summary>
     public Site Site { get; set; } = site;
 
-    public int Waiting { get; private set; }
+    /// <summary>Jobs that are due; couriers read it too.</summary>
+    public int Waiting => Volatile.Read(ref _waiting);
 
-    /// <summary>Jobs in the due heap whose last attempt went here.</summary>
+    /// <summary>Jobs in the due wheel whose last attempt went here.</summary>
     public int Parked { get; set; }
 
-    /// <summary>Jobs with a courier or being settled.</summary>
+    /// <summary>Jobs with a courier, being settled or waiting for it.</summary>
     public int InFlight { get; set; }
 
     /// <summary>Couriers with a batch.</summary>
@@ -83,70 +90,48 @@ internal sealed class SiteQueue(Site site, int allowed) : Timed
 
     public bool IsUnused => Waiting == 0 && Parked == 0 && InFlight == 0 && Connections == 0;
 
-    public void AddLast(DeliveryJob job)
+    /// <param name="jobs">The queue's jobs.</param>
+    /// <param name="names">The names that they refer to.</param>
+    /// <param name="slot">A job in no list.</param>
+    /// <param name="first">At the head of its list.</param>
+    public void Add(JobTable jobs, JobNames names, int slot, bool first)
     {
-        job.Next = null;
-        job.Previous = _tail;
-        if (_tail is null)
-        {
-            _head = job;
-        }
-        else
-        {
-            _tail.Next = job;
-        }
-
-        _tail = job;
-        Waiting++;
+        (_jobs ??= new SiteJobs()).Add(jobs, names, slot, first);
+        CountWaiting();
     }
 
-    public void AddFirst(DeliveryJob job)
+    public void Remove(JobTable jobs, JobNames names, int slot)
     {
-        job.Previous = null;
-        job.Next = _head;
-        if (_head is null)
-        {
-            _tail = job;
-        }
-        else
-        {
-            _head.Previous = job;
-        }
-
-        _head = job;
-        Waiting++;
+        _jobs!.Remove(jobs, names, slot);
+        CountWaiting();
     }
 
-    public DeliveryJob? Peek() => _head;
+    public bool Contains(JobTable jobs, JobNames names, int slot) => _jobs is not null && _jobs.Contains(jobs, names, slot);
 
-    public void Remove(DeliveryJob job)
+    /// <summary>The job whose turn it is; 0 when none waits.</summary>
+    public int Peek() => _jobs?.Peek() ?? 0;
+
+    /// <summary>Takes out the job that <see cref="Peek"/> names.</summary>
+    public int Take(JobTable jobs)
     {
-        if (job.Previous is null)
-        {
-            _head = job.Next;
-        }
-        else
-        {
-            job.Previous.Next = job.Next;
-        }
-
-        if (job.Next is null)
-        {
-            _tail = job.Previous;
-        }
-        else
-        {
-            job.Next.Previous = job.Previous;
-        }
-
-        job.Next = null;
-        job.Previous = null;
-        Waiting--;
+        int slot = _jobs?.Take(jobs) ?? 0;
+        CountWaiting();
+        return slot;
     }
+
+    /// <summary>A site without waiting jobs and connections keeps no lists.</summary>
+    public void Trim() => _jobs = Waiting == 0 && Connections == 0 ? null : _jobs;
 
     public SiteStatus Status()
     {
         long until = BackOffUntil;
-        return new SiteStatus(Key, Waiting, Parked, InFlight, Connections, until == 0 ? null : new DateTimeOffset(until, TimeSpan.Zero), LastError);
+        SiteJobs? jobs = _jobs;
+        return new SiteStatus(Key, Waiting, Parked, InFlight, Connections, until == 0 ? null : new DateTimeOffset(until, TimeSpan.Zero), LastError)
+        {
+            Fresh = jobs?.Fresh ?? 0,
+            Tried = jobs?.Tried ?? 0,
+        };
     }
+
+    private void CountWaiting() => Volatile.Write(ref _waiting, _jobs is null ? 0 : _jobs.Fresh + _jobs.Tried);
 }

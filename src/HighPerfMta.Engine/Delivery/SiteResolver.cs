@@ -33,28 +33,37 @@ public sealed class SiteResolver : ISiteResolver
     /// <summary>A decision and the answer it was made from.</summary>
     private sealed record Decided(object? Source, SiteDecision Decision);
 
+    public bool TryResolve(string domain, in RouteChoice choice, out SiteDecision decision)
+    {
+        ArgumentNullException.ThrowIfNull(domain);
+        return TryDecide(domain, Choose(domain, choice), out decision);
+    }
+
+    public ValueTask<SiteDecision> ResolveAsync(string domain, in RouteChoice choice, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(domain);
+        return TryDecide(domain, Choose(domain, choice), out SiteDecision decision) ? new ValueTask<SiteDecision>(decision) : LookUpAsync(domain, cancellation);
+    }
+
     public bool TryResolve(EmailAddress recipient, out SiteDecision decision)
     {
         ArgumentNullException.ThrowIfNull(recipient);
-        return TryDecide(recipient, _routes.Find(recipient), out decision);
+        return TryResolve(recipient.Domain, default, out decision);
     }
 
     public ValueTask<SiteDecision> ResolveAsync(EmailAddress recipient, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(recipient);
-        NextHop to = _routes.Find(recipient);
-        return TryDecide(recipient, to, out SiteDecision decision) ? new ValueTask<SiteDecision>(decision) : LookUpAsync(recipient.Domain, cancellation);
+        return ResolveAsync(recipient.Domain, default, cancellation);
     }
 
-    public ValueTask<SiteDecision> ResolveReleasedAsync(EmailAddress recipient, CancellationToken cancellation)
+    private NextHop Choose(string domain, in RouteChoice choice)
     {
-        ArgumentNullException.ThrowIfNull(recipient);
-        NextHop to = _routes.Find(recipient);
-        to = to.Kind == NextHopKind.Hold ? NextHop.ByMx : to;
-        return TryDecide(recipient, to, out SiteDecision decision) ? new ValueTask<SiteDecision>(decision) : LookUpAsync(recipient.Domain, cancellation);
+        NextHop to = choice.To ?? _routes.Find(domain);
+        return choice.Released && to.Kind == NextHopKind.Hold ? NextHop.ByMx : to;
     }
 
-    private bool TryDecide(EmailAddress recipient, NextHop to, out SiteDecision decision)
+    private bool TryDecide(string domain, NextHop to, out SiteDecision decision)
     {
         switch (to.Kind)
         {
@@ -68,14 +77,15 @@ public sealed class SiteResolver : ISiteResolver
                 return true;
         }
 
-        if (recipient.IsAddressLiteral || recipient.Domain.Length == 0)
+        bool literal = domain.StartsWith('[');
+        if (literal || domain.Length == 0)
         {
-            decision = recipient.IsAddressLiteral ? FromLiteral(recipient.Domain) : new SiteDecision(null, NextHopKind.Mx, SiteOutcomes.NoDomain);
+            decision = literal ? FromLiteral(domain) : new SiteDecision(null, NextHopKind.Mx, SiteOutcomes.NoDomain);
             return true;
         }
 
-        bool known = _dns.TryGetMx(recipient.Domain, out DnsAnswer<MxRecord>? answer);
-        decision = known ? Decide(recipient.Domain, answer!) : default;
+        bool known = _dns.TryGetMx(domain, out DnsAnswer<MxRecord>? answer);
+        decision = known ? Decide(domain, answer!) : default;
         return known;
     }
 

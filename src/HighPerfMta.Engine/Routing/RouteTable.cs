@@ -76,17 +76,23 @@ public sealed class RouteTable : IRouteTable
     public NextHop Find(EmailAddress recipient)
     {
         ArgumentNullException.ThrowIfNull(recipient);
+        return Find(recipient.Domain);
+    }
+
+    public NextHop Find(string domain)
+    {
+        ArgumentNullException.ThrowIfNull(domain);
         (int Order, NextHop To) best = _any;
-        ReadOnlySpan<char> domain = recipient.Domain;
-        if (_exact.TryGetValue(domain, out (int Order, NextHop To) exact) && exact.Order < best.Order)
+        ReadOnlySpan<char> rest = domain;
+        if (_exact.TryGetValue(rest, out (int Order, NextHop To) exact) && exact.Order < best.Order)
         {
             best = exact;
         }
 
-        while (!recipient.IsAddressLiteral && domain.IndexOf('.') is >= 0 and int dot)
+        while (!domain.StartsWith('[') && rest.IndexOf('.') is >= 0 and int dot)
         {
-            domain = domain[(dot + 1)..];
-            if (_below.TryGetValue(domain, out (int Order, NextHop To) found) && found.Order < best.Order)
+            rest = rest[(dot + 1)..];
+            if (_below.TryGetValue(rest, out (int Order, NextHop To) found) && found.Order < best.Order)
             {
                 best = found;
             }

@@ -13,5 +13,8 @@ public sealed record Route(IReadOnlyList<string> Domains, NextHop To);
 /// <summary>Finds the next hop of an address: first matching route wins; without a match, MX.</summary>
 public interface IRouteTable
 {
+    /// <param name="domain">In its normal form, an address literal with its brackets, or empty.</param>
+    NextHop Find(string domain);
+
     NextHop Find(EmailAddress recipient);
 }

@@ -25,6 +25,7 @@ public class CrashPropertyTests
         await Scripts.SampleAsync(static async script =>
         {
             await using Run run = new();
+            await run.StartAsync();
             foreach ((Step step, int number) in script)
             {
                 try
@@ -63,7 +64,7 @@ public class CrashPropertyTests
         private bool _failing;
         private int _steerings;
 
-        public Run() => _bench.StartAsync().Wait();
+        public Task StartAsync() => _bench.StartAsync();
 
         public async Task DoAsync(Step step, int number)
         {

@@ -13,7 +13,7 @@ using Microsoft.Extensions.Time.Testing;
 
 namespace HighPerfMta.Tests.Engine.Control;
 
-public sealed class ControlRoomTests
+public sealed class ControlRoomTests : IAsyncDisposable
 {
     private static readonly DeliveryOutcome Busy =
         new(DeliveryStatus.Deferred, DeliveryStage.RcptTo, FaultOwner.Recipient, 450, new EnhancedCode(4, 2, 1), "mailbox busy", "mx.b.example [192.0.2.1]:25");
@@ -26,6 +26,8 @@ public sealed class ControlRoomTests
     private readonly MessageId _fresh;
     private readonly MessageId _tried;
     private readonly MessageId _held;
+
+    public ValueTask DisposeAsync() => _queue.DisposeAsync();
 
     public ControlRoomTests()
     {

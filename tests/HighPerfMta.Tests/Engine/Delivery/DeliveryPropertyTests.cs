@@ -1,4 +1,5 @@
 using CsCheck;
+using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
 using HighPerfMta.TestKit;
 
@@ -37,18 +38,18 @@ public class DeliveryPropertyTests
         Assert.Empty(bench.Queue.Messages);
         Assert.InRange(bench.Couriers.MostOpen, 0, bench.Options.Connections);
         Assert.Equal((0, (0, 0)), (bench.Couriers.Open, bench.Room.Activity));
-        Dictionary<(QueuedMessage, int), int> failures = run.Reported(HighPerfMta.Engine.Reports.ReportKind.Failure);
-        Dictionary<(QueuedMessage, int), int> notices = run.Reported(HighPerfMta.Engine.Reports.ReportKind.Delay);
+        Dictionary<(MessageId, int), int> failures = run.Reported(HighPerfMta.Engine.Reports.ReportKind.Failure);
+        Dictionary<(MessageId, int), int> notices = run.Reported(HighPerfMta.Engine.Reports.ReportKind.Delay);
         foreach (QueuedMessage message in run.Sent)
         {
             for (int i = 0; i < message.RecipientCount; i++)
             {
                 RecipientState state = message.GetRecipient(i);
-                int failed = failures.GetValueOrDefault((message, i));
-                int delivered = run.Deliveries.GetValueOrDefault((message, i));
+                int failed = failures.GetValueOrDefault((message.Id, i));
+                int delivered = run.Deliveries.GetValueOrDefault((message.Id, i));
                 Assert.True(state.IsFinal);
                 Assert.InRange(bench.Couriers.MostOpenOf($"mx:{message.Envelope.Recipients[i].Domain}"), 0, bench.Options.ConnectionsPerSite);
-                Assert.InRange(notices.GetValueOrDefault((message, i)), 0, message.Envelope.Sender is null ? 0 : 1);
+                Assert.InRange(notices.GetValueOrDefault((message.Id, i)), 0, message.Envelope.Sender is null ? 0 : 1);
                 Assert.Equal(state.Status == RecipientStatus.Delivered ? 1 : 0, delivered);
                 switch (state.Status)
                 {

@@ -94,8 +94,7 @@ public class DeliveryRoomTests
         bench.Resolver.Decisions["wait.example"] = new SiteDecision(null, NextHopKind.Hold, null);
         QueuedMessage message = bench.Send("s@from.example", "b@wait.example");
         await DeliveryBench.UntilAsync(() => message.GetRecipient(0).Status == RecipientStatus.Held);
-        await bench.Queue.UpdateAsync(message, new[] { new RecipientUpdate(0, message.GetRecipient(0) with { Status = RecipientStatus.Pending, DueAt = bench.Time.GetUtcNow() }) });
-        bench.Room.Reconsider(message);
+        Assert.Equal(1, await bench.SteerAsync(message.Id, SteeringKind.Release));
         await DeliveryBench.UntilAsync(() => message.GetRecipient(0).Status == RecipientStatus.Delivered);
     }
 

@@ -10,7 +10,7 @@ namespace HighPerfMta.Tests.Engine.Delivery;
 
 public enum StepKind
 {
-    Send, SendMany, SendNullSender, Advance, Wait, Retry, Hold, Release, Drop, Mood, Hang, LetGo, SiteDown, SiteUp, ReportsFail, ReportsWork, Restart,
+    Send, SendMany, SendNullSender, Advance, Wait, Retry, Hold, Release, Drop, Bounce, Reroute, Mood, Hang, LetGo, SiteDown, SiteUp, ReportsFail, ReportsWork, Restart,
 }
 
 public readonly record struct Step(StepKind Kind, int A, int B);
@@ -21,7 +21,7 @@ internal sealed class DeliveryScript
     private const int Domains = 6;
 
     private readonly ConcurrentDictionary<(MessageId, int), bool> _inFlight = [];
-    private readonly ConcurrentDictionary<(QueuedMessage, int), int> _deliveries = [];
+    private readonly ConcurrentDictionary<(MessageId, int), int> _deliveries = [];
     private readonly ConcurrentDictionary<string, bool> _down = [];
     private readonly List<Task> _operators = [];
     private TaskCompletionSource? _hang;
@@ -55,16 +55,16 @@ internal sealed class DeliveryScript
 
     public ConcurrentQueue<string> Violations { get; } = [];
 
-    public IReadOnlyDictionary<(QueuedMessage, int), int> Deliveries => _deliveries;
+    public IReadOnlyDictionary<(MessageId, int), int> Deliveries => _deliveries;
 
-    public Dictionary<(QueuedMessage, int), int> Reported(ReportKind kind)
+    public Dictionary<(MessageId, int), int> Reported(ReportKind kind)
     {
-        Dictionary<(QueuedMessage, int), int> counts = [];
+        Dictionary<(MessageId, int), int> counts = [];
         foreach ((_, QueuedMessage message, (int Recipient, DeliveryOutcome Outcome)[] recipients) in Bench.Reports.Sent.Where(r => r.Kind == kind))
         {
             foreach ((int recipient, _) in recipients)
             {
-                counts[(message, recipient)] = counts.GetValueOrDefault((message, recipient)) + 1;
+                counts[(message.Id, recipient)] = counts.GetValueOrDefault((message.Id, recipient)) + 1;
             }
         }
 
@@ -110,7 +110,6 @@ internal sealed class DeliveryScript
                 _reportsFail = step.Kind == StepKind.ReportsFail;
                 break;
             case StepKind.Restart:
-                await Task.WhenAll(_operators);
                 await Bench.RestartAsync();
                 break;
             default:
@@ -131,7 +130,14 @@ internal sealed class DeliveryScript
         _mood = 0;
         _down.Clear();
         _reportsFail = false;
-        await Task.WhenAll(_operators);
+        Task operators = Task.WhenAll(_operators);
+        while (!operators.IsCompleted)
+        {
+            // Some wait for a job that waits for its report to be tried again.
+            Bench.Time.Advance(TimeSpan.FromSeconds(10));
+            await Task.Delay(1);
+        }
+
         for (int i = 0; i < 200 && Bench.Queue.Count > 0; i++)
         {
             await Bench.AdvanceAsync(TimeSpan.FromHours(1));
@@ -174,34 +180,32 @@ internal sealed class DeliveryScript
         Sent.Add(Bench.Send(sender, addresses));
     }
 
-    /// <summary>As the control room does it: from the state as it was read, which may be old when it is applied.</summary>
+    /// <summary>As the control room does it: to what was found in the table, which may be old by now.</summary>
     private async Task OperateAsync(StepKind kind, QueuedMessage message, int? only)
     {
-        DateTimeOffset now = Bench.Time.GetUtcNow();
-        List<RecipientUpdate> updates = [];
-        for (int i = 0; i < message.RecipientCount; i++)
+        SteeringKind steering = kind switch
         {
-            RecipientState state = message.GetRecipient(i);
-            RecipientState? next = (kind, state.Status) switch
+            StepKind.Retry => SteeringKind.Retry,
+            StepKind.Hold => SteeringKind.Hold,
+            StepKind.Release => SteeringKind.Release,
+            StepKind.Bounce => SteeringKind.Bounce,
+            StepKind.Reroute => SteeringKind.Reroute,
+            _ => SteeringKind.Drop,
+        };
+        try
+        {
+            if (only is { } one && steering != SteeringKind.Reroute)
             {
-                _ when only is { } one && one != i => null,
-                (StepKind.Retry, RecipientStatus.Pending) => state with { DueAt = now },
-                (StepKind.Hold, RecipientStatus.Pending) => state with { Status = RecipientStatus.Held },
-                (StepKind.Release, RecipientStatus.Held) => state with { Status = RecipientStatus.Pending, DueAt = now },
-                (StepKind.Drop, RecipientStatus.Pending or RecipientStatus.Held) => state with { Status = RecipientStatus.Dropped },
-                _ => null,
-            };
-            if (next is not null)
+                await Bench.SteerSomeAsync(message.Id, steering, one);
+            }
+            else
             {
-                updates.Add(new RecipientUpdate(i, next));
+                await Bench.SteerAsync(message.Id, steering, steering == SteeringKind.Reroute ? "smtp://relay.example:25" : null);
             }
         }
-
-        await Task.Yield();
-        if (updates.Count > 0)
+        catch (Exception error) when (error is OperationCanceledException or TimeoutException)
         {
-            await Bench.Queue.UpdateDurablyAsync(message, updates.ToArray());
-            Bench.Room.Reconsider(message);
+            // The server was restarted, or the clock leapt past the wait.
         }
     }
 
@@ -261,7 +265,7 @@ internal sealed class DeliveryScript
         };
         if (outcome.Status == DeliveryStatus.Delivered)
         {
-            _deliveries.AddOrUpdate((task.Message, task.RecipientIndexes[position]), 1, static (_, n) => n + 1);
+            _deliveries.AddOrUpdate((task.Message.Id, task.RecipientIndexes[position]), 1, static (_, n) => n + 1);
         }
 
         return outcome;

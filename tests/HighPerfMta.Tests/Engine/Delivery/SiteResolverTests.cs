@@ -141,7 +141,7 @@ public class SiteResolverTests
     {
         FakeDns dns = new FakeDns().Mx("example.com", "10 a.example");
         SiteResolver resolver = new(new RouteTable([new Route(["*"], new NextHop(NextHopKind.Hold))]), dns, new DeliveryOptions { Hostname = "mta.example" });
-        Assert.Equal("mx:a.example", (await resolver.ResolveReleasedAsync(DeliveryBench.Address("x@example.com"), Stop)).Site!.Key);
+        Assert.Equal("mx:a.example", (await resolver.ResolveAsync("example.com", new RouteChoice(Released: true), Stop)).Site!.Key);
     }
 
     [Fact]

@@ -14,9 +14,8 @@ public class SteeringTests
         bench.Couriers.Outcome = static (_, _, _) => ScriptedCouriers.Deferred;
         QueuedMessage message = bench.Send("s@from.example", "a@to.example", "b@to.example", "c@to.example");
         await bench.CalmAsync();
-        await SetAsync(bench, message, 0, RecipientStatus.Dropped);
-        await SetAsync(bench, message, 1, RecipientStatus.Held);
-        bench.Room.Reconsider(message);
+        Assert.Equal(1, await bench.SteerSomeAsync(message.Id, SteeringKind.Drop, 0));
+        Assert.Equal(1, await bench.SteerSomeAsync(message.Id, SteeringKind.Hold, 1));
         bench.Couriers.Outcome = null;
         await bench.AdvanceAsync(TimeSpan.FromMinutes(6));
         Assert.Equal([2], bench.Couriers.Attempts.Last().Recipients);
@@ -24,8 +23,7 @@ public class SteeringTests
 
         await bench.AdvanceAsync(TimeSpan.FromHours(5));
         Assert.Equal(2, bench.Couriers.Attempts.Count);
-        await SetAsync(bench, message, 1, RecipientStatus.Pending);
-        bench.Room.Reconsider(message);
+        Assert.Equal(1, await bench.SteerSomeAsync(message.Id, SteeringKind.Release, 1));
         await DeliveryBench.UntilAsync(() => message.OpenRecipients == 0);
         Assert.Equal([1], bench.Couriers.Attempts.Last().Recipients);
         Assert.Equal(2, message.GetRecipient(1).Attempts);
@@ -44,10 +42,8 @@ public class SteeringTests
         QueuedMessage held = bench.Send("s@from.example", "third@to.example");
         await bench.Room.WorkedOffAsync();
         Assert.Equal(2, bench.Room.Sites().Single().Waiting);
-        await SetAsync(bench, dropped, 0, RecipientStatus.Dropped);
-        await SetAsync(bench, held, 0, RecipientStatus.Held);
-        bench.Room.Reconsider(dropped);
-        bench.Room.Reconsider(held);
+        await bench.SteerAsync(dropped.Id, SteeringKind.Drop);
+        await bench.SteerAsync(held.Id, SteeringKind.Hold);
         await bench.Room.WorkedOffAsync();
         Assert.Equal((0, 1), (bench.Room.Sites().Single().Waiting, bench.Room.Sites().Single().Deferred));
         gate.SetResult();
@@ -56,33 +52,37 @@ public class SteeringTests
     }
 
     [Theory]
-    [InlineData(RecipientStatus.Held)]
-    [InlineData(RecipientStatus.Dropped)]
-    public async Task Recipients_steered_between_two_transactions_of_a_message_are_left_out(RecipientStatus meanwhile)
+    [InlineData(SteeringKind.Hold, RecipientStatus.Held)]
+    [InlineData(SteeringKind.Drop, RecipientStatus.Dropped)]
+    public async Task Recipients_steered_between_two_transactions_of_a_message_are_left_out(SteeringKind kind, RecipientStatus meanwhile)
     {
         await using DeliveryBench bench = new();
         bench.Options = bench.Options with { RecipientsPerTransaction = 1 };
-        bench.Couriers.Before = async (_, task, _) => await SetAsync(bench, task.Message, 1, meanwhile);
+        Task<int>? steered = null;
+        bench.Couriers.Before = async (_, task, _) =>
+        {
+            steered ??= bench.SteerSomeAsync(task.Message.Id, kind, 1);
+            await bench.Room.WorkedOffAsync();
+        };
         QueuedMessage message = bench.Send("s@from.example", "a@to.example", "b@to.example", "c@to.example");
         await DeliveryBench.UntilAsync(() => message.GetRecipient(2).IsFinal);
         await bench.CalmAsync();
         Assert.Equal([0, 2], bench.Couriers.Attempts.SelectMany(static a => a.Recipients));
         Assert.Equal(meanwhile, message.GetRecipient(1).Status);
+        Assert.Equal(1, await steered!);
     }
 
     [Theory]
-    [InlineData(RecipientStatus.Held)]
-    [InlineData(RecipientStatus.Dropped)]
-    public async Task A_delivery_in_flight_wins(RecipientStatus meanwhile)
+    [InlineData(SteeringKind.Hold)]
+    [InlineData(SteeringKind.Drop)]
+    public async Task A_delivery_in_flight_wins(SteeringKind meanwhile)
     {
         await using DeliveryBench bench = new();
         TaskCompletionSource gate = new(TaskCreationOptions.RunContinuationsAsynchronously);
         bench.Couriers.Before = (_, _, _) => new ValueTask(gate.Task);
         QueuedMessage message = bench.Send("s@from.example", "r@to.example");
         await DeliveryBench.UntilAsync(() => bench.Room.Activity.Transactions == 1);
-        await SetAsync(bench, message, 0, meanwhile);
-        bench.Room.Reconsider(message);
-        await bench.Room.WorkedOffAsync();
+        Assert.Equal(1, await bench.SteerAsync(message.Id, meanwhile));
         gate.SetResult();
         await DeliveryBench.UntilAsync(() => !bench.Events.Events.IsEmpty);
         await bench.CalmAsync();
@@ -91,8 +91,10 @@ public class SteeringTests
         Assert.DoesNotContain(bench.Room.Sites(), static s => s.Waiting + s.Deferred + s.InFlight > 0);
     }
 
-    [Fact]
-    public async Task A_deferral_in_flight_does_not_undo_a_hold_or_a_drop()
+    [Theory]
+    [InlineData(SteeringKind.Hold, RecipientStatus.Held, 1)]
+    [InlineData(SteeringKind.Drop, RecipientStatus.Dropped, 0)]
+    public async Task A_deferral_in_flight_does_not_undo_a_hold_or_a_drop(SteeringKind kind, RecipientStatus expected, int left)
     {
         await using DeliveryBench bench = new();
         TaskCompletionSource gate = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -100,12 +102,12 @@ public class SteeringTests
         bench.Couriers.Outcome = static (_, _, _) => ScriptedCouriers.Deferred;
         QueuedMessage message = bench.Send("s@from.example", "a@to.example", "b@to.example");
         await DeliveryBench.UntilAsync(() => bench.Room.Activity.Transactions == 1);
-        await SetAsync(bench, message, 0, RecipientStatus.Held);
-        await SetAsync(bench, message, 1, RecipientStatus.Dropped);
+        Assert.Equal(1, await bench.SteerAsync(message.Id, kind));
         gate.SetResult();
-        await DeliveryBench.UntilAsync(() => message.GetRecipient(0).Attempts == 1);
+        await DeliveryBench.UntilAsync(() => message.GetRecipient(1).Status == expected);
         await bench.CalmAsync();
-        Assert.Equal((RecipientStatus.Held, RecipientStatus.Dropped), (message.GetRecipient(0).Status, message.GetRecipient(1).Status));
+        Assert.Equal((expected, expected), (message.GetRecipient(0).Status, message.GetRecipient(1).Status));
+        Assert.Equal((1, left), (message.GetRecipient(0).Attempts, bench.Queue.Count));
         await bench.AdvanceAsync(TimeSpan.FromHours(1));
         Assert.Single(bench.Couriers.Attempts);
     }
@@ -119,9 +121,9 @@ public class SteeringTests
         bench.Couriers.Outcome = static (_, _, _) => ScriptedCouriers.Failed;
         QueuedMessage message = bench.Send("s@from.example", "a@to.example");
         await DeliveryBench.UntilAsync(() => bench.Room.Activity.Transactions == 1);
-        await SetAsync(bench, message, 0, RecipientStatus.Dropped);
+        Assert.Equal(1, await bench.SteerAsync(message.Id, SteeringKind.Drop));
         gate.SetResult();
-        await bench.CalmAsync();
+        await DeliveryBench.UntilAsync(() => bench.Queue.Count == 0);
         Assert.Equal(RecipientStatus.Dropped, message.GetRecipient(0).Status);
         Assert.Empty(bench.Reports.Sent);
     }
@@ -148,7 +150,7 @@ public class SteeringTests
         Assert.Equal((0, 2, (0, 0)), (bench.Couriers.Open, bench.Couriers.Quits, bench.Room.Activity));
 
         await using DeliveryBench second = new() { Queue = bench.Queue };
-        second.Queue.Announce = second.Room.Enqueue;
+        second.Queue.Restored = second.Room.Restore;
         second.Queue.Start();
         await DeliveryBench.UntilAsync(() => second.Queue.Count == 0);
         Assert.Equal(50, second.Events.Events.Count);
@@ -203,7 +205,7 @@ public class SteeringTests
     {
         await using DeliveryBench bench = new();
         QueuedMessage bad = bench.Message("s@from.example", "r@to.example");
-        bench.Couriers.Before = (_, task, _) => task.Message == bad ? throw new RecordUnreadableException("torn") : default;
+        bench.Couriers.Before = (_, task, _) => task.Message.Id == bad.Id ? throw new RecordUnreadableException("torn") : default;
         bench.Room.Enqueue(bad);
         List<QueuedMessage> good = [.. Enumerable.Range(0, 20).Select(i => bench.Send("s@from.example", $"r{i}@to.example"))];
         await DeliveryBench.UntilAsync(() => good.All(static m => m.OpenRecipients == 0) && bad.GetRecipient(0).Status == RecipientStatus.Held);
@@ -216,13 +218,13 @@ public class SteeringTests
     {
         await using DeliveryBench bench = new();
         QueuedMessage poison = bench.Message("s@from.example", "r@to.example");
-        bench.Couriers.Before = (_, task, _) => task.Message == poison ? throw new InvalidOperationException("bug") : default;
+        bench.Couriers.Before = (_, task, _) => task.Message.Id == poison.Id ? throw new InvalidOperationException("bug") : default;
         bench.Room.Enqueue(poison);
         for (int i = 1; i <= 4; i++)
         {
             await bench.CalmAsync();
             Assert.Equal((RecipientStatus.Pending, i), (poison.GetRecipient(0).Status, poison.GetRecipient(0).Attempts));
-            await bench.AdvanceAsync(poison.GetRecipient(0).DueAt - bench.Time.GetUtcNow() + TimeSpan.FromMilliseconds(1));
+            await bench.AdvanceAsync(poison.GetRecipient(0).DueAt - bench.Time.GetUtcNow() + TimeSpan.FromMilliseconds(200));
         }
 
         await bench.CalmAsync();
@@ -231,7 +233,4 @@ public class SteeringTests
         QueuedMessage good = bench.Send("s@from.example", "r@to.example");
         await DeliveryBench.UntilAsync(() => good.OpenRecipients == 0);
     }
-
-    private static ValueTask SetAsync(DeliveryBench bench, QueuedMessage message, int recipient, RecipientStatus status) =>
-        bench.Queue.UpdateAsync(message, new[] { new RecipientUpdate(recipient, message.GetRecipient(recipient) with { Status = status, DueAt = bench.Time.GetUtcNow() }) });
 }
