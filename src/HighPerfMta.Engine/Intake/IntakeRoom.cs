@@ -9,7 +9,7 @@ using Microsoft.Extensions.Logging;
 
 namespace HighPerfMta.Engine.Intake;
 
-/// <summary>The door into the queue: a failing or full log becomes a refusal, a message that became durable an event for each recipient.</summary>
+/// <summary>The door into the queue: a failing or full log becomes a refusal, and a message that became durable has an event for each recipient.</summary>
 public sealed partial class IntakeRoom(IMailQueue queue, IEventLog events, TimeProvider time, ILogger logger, PressureGauge? pressure = null) : IIntake
 {
     public SmtpReply? Refusal => RefusalFor(queue.Condition) ?? pressure?.Refusal;
@@ -38,7 +38,6 @@ public sealed partial class IntakeRoom(IMailQueue queue, IEventLog events, TimeP
             return (RefusalFor(e.Condition) ?? Replies.LocalError, null);
         }
 
-        WriteAccepted(message);
         return (null, message);
     }
 
@@ -49,8 +48,10 @@ public sealed partial class IntakeRoom(IMailQueue queue, IEventLog events, TimeP
         _ => Replies.LocalError,
     };
 
-    private void WriteAccepted(QueuedMessage message)
+    /// <summary>Writes what became durable to the event log. Belongs before delivery learns of the message (<see cref="IMailQueue.Announce"/>): its events come after these.</summary>
+    public void Accepted(QueuedMessage message)
     {
+        ArgumentNullException.ThrowIfNull(message);
         Envelope envelope = message.Envelope;
         string sender = envelope.Sender?.ToString() ?? "";
         string? source = envelope.ClientAddress?.ToString();

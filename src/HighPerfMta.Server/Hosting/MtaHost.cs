@@ -133,7 +133,7 @@ internal sealed partial class MtaHost : IAsyncDisposable
         AdminSocket admin = Own(new AdminSocket(_configuration.SocketPath, control, log));
         await admin.StartAsync();
         Own(new ServerMetrics(queue, outbound.Delivery, control.Census, log));
-        queue.Announce = outbound.Delivery.Enqueue;
+        queue.Announce = intake.Accepted + (Action<QueuedMessage>)outbound.Delivery.Enqueue;
         queue.Restored = outbound.Delivery.Restore;
         queue.Start();
         _reception.Start();

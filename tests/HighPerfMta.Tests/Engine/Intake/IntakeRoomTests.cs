@@ -13,7 +13,11 @@ public sealed class IntakeRoomTests : IAsyncDisposable
     private readonly RecordingEventLog _events = new();
     private readonly IntakeRoom _room;
 
-    public IntakeRoomTests() => _room = new IntakeRoom(_bench.Queue, _events, TimeProvider.System, NullLogger.Instance);
+    public IntakeRoomTests()
+    {
+        _room = new IntakeRoom(_bench.Queue, _events, TimeProvider.System, NullLogger.Instance);
+        _bench.Queue.Announce = _room.Accepted;
+    }
 
     public ValueTask DisposeAsync() => _bench.DisposeAsync();
 
