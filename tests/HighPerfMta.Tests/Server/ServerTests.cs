@@ -126,7 +126,7 @@ public class ServerTests
         (int exit, _, string err) = await bench.RunAsync("serve");
         Assert.Equal(2, exit);
         Assert.Equal(3, err.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length);
-        Assert.Contains(":14:2: limts: there is no such table; did you mean \"limits\"?", err, StringComparison.Ordinal);
+        Assert.Contains(":17:2: limts: there is no such table; did you mean \"limits\"?", err, StringComparison.Ordinal);
         (exit, _, string again) = await ServerBench.CommandAsync("config", "check", bench.ConfigFile);
         Assert.Equal(2, exit);
         Assert.StartsWith(again, err, StringComparison.Ordinal);
