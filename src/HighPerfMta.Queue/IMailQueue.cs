@@ -86,7 +86,7 @@ public interface IMailQueue : IAsyncDisposable
 
     /// <summary>
     /// For the job's owner: makes a job of each group of open recipients (indexes into the envelope, ascending; together all that are open). The first group stays in the job,
-    /// the others get slots of their own, whose owner the caller is. Returns them in the order of the groups, the first being <paramref name="message"/> itself.
+    /// the others get slots of their own, whose owner the caller is: their place is the job's, they have no site. Returns them in the order of the groups, the first being <paramref name="message"/> itself.
     /// </summary>
     /// <exception cref="LogUnavailableException">Nothing was split.</exception>
     ValueTask<QueuedMessage[]> SplitAsync(QueuedMessage message, IReadOnlyList<int[]> groups);

@@ -107,7 +107,8 @@ public sealed partial class MailQueue
         {
             for (int i = 1; i < parts.Length; i++)
             {
-                Job part = Jobs[message.Slot] with { Place = JobPlace.Entering, Domain = 0, Number = number, State = records[i].Address, StateBytes = RecordHeader.Footprint(records[i].Length) };
+                // Its place is its owner's at once: what is entering is announced by the start (AnnounceRestored).
+                Job part = Jobs[message.Slot] with { Site = 0, Domain = 0, Number = number, State = records[i].Address, StateBytes = RecordHeader.Footprint(records[i].Length) };
                 _book.Describe(ref part, message.Envelope, parts[i].Recipients);
                 parts[i].Slot = _book.AddSibling(message.Slot, part);
                 _book.Summarize(ref Jobs[parts[i].Slot], parts[i]);

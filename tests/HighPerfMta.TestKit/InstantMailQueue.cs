@@ -124,13 +124,19 @@ public sealed partial class InstantMailQueue : IMailQueue
     /// <summary>Every job is told of as one from before the start.</summary>
     public void Start()
     {
-        foreach (int slot in Slots())
+        // Jobs that the receiver splits off are not from before.
+        int[] before = [.. Slots()];
+        foreach (int slot in before)
         {
             ref Job job = ref Jobs[slot];
             job.Place = JobPlace.Entering;
             job.Site = 0;
             job.Next = 0;
             job.Previous = 0;
+        }
+
+        foreach (int slot in before)
+        {
             Restored?.Invoke(slot);
         }
     }
@@ -231,7 +237,7 @@ public sealed partial class InstantMailQueue : IMailQueue
                 if (i > 0)
                 {
                     AddReferences(original);
-                    slot = Jobs.Add(original with { Place = JobPlace.Entering });
+                    slot = Jobs.Add(original with { Site = 0 });
                 }
 
                 parts[i].Slot = slot;

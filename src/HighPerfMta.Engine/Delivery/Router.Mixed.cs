@@ -146,9 +146,6 @@ internal sealed partial class Router
         QueuedMessage[] parts = await services.Queue.SplitAsync(message, sets);
         for (int i = 1; i < parts.Length; i++)
         {
-            ref Job job = ref _jobs[parts[i].Slot];
-            job.Place = JobPlace.Routing;
-            job.Site = 0;
             services.Pending.Copy(new JobRef(slot, message.Id), new JobRef(parts[i].Slot, message.Id));
         }
 

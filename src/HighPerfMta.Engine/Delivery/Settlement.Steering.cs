@@ -1,7 +1,6 @@
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
-using HighPerfMta.Queue.Index;
 
 namespace HighPerfMta.Engine.Delivery;
 
@@ -81,8 +80,6 @@ internal sealed partial class Settlement
     {
         QueuedMessage[] parts = await services.Queue.SplitAsync(message, [others, chosen]);
         int part = parts[1].Slot;
-        services.Queue.Jobs[part].Place = JobPlace.Settling;
-        services.Queue.Jobs[part].Site = 0;
         bool dropped = false;
         try
         {
