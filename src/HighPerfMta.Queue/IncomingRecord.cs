@@ -94,6 +94,8 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
             queue.Changes.Leave(change);
         }
 
+        // Its first delivery should not have to read the log.
+        queue.Keep(message);
         queue.Announce?.Invoke(message);
         return message;
     }

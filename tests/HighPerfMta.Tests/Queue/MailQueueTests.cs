@@ -27,6 +27,7 @@ public class MailQueueTests
         QueuedMessage message = await accepting;
         Assert.Equal([message], announced);
         Assert.Equal([message.Slot], bench.Queue.FindJobs(message.Id));
+        Assert.Same(message, await bench.Queue.LoadAsync(message.Slot, TestContext.Current.CancellationToken)); // Not from the log.
         Assert.Equal(1, (await bench.CrashAsync()).Queue.Count);
     }
 
