@@ -69,7 +69,8 @@ internal sealed partial class DeliveryShard
         DateTimeOffset due = new(job.DueAt, TimeSpan.Zero);
         string last = _names.Reasons.Get(job.Reason) is { } reason ? $"; the last attempt ended with: {reason}" : "";
         return new JobExplanation(
-            JobPlace.Parked, JobWait.DueTime, string.Create(CultureInfo.InvariantCulture, $"its next attempt, number {job.Attempts + 1}, is due at {due:u}{last}; it expires at {expires:u}")) { Until = due };
+            JobPlace.Parked, JobWait.DueTime, string.Create(CultureInfo.InvariantCulture, $"its next attempt, number {job.Attempts + 1}, is due at {due:u}{last}; it expires at {expires:u}"))
+        { Until = due };
     }
 
     private JobExplanation ExplainSettling(int slot, in Job job)
