@@ -45,7 +45,7 @@ public sealed partial class PressureGauge : IDisposable
     private readonly ILogger _logger;
     private readonly Func<long> _memory;
     private readonly ITimer _timer;
-    private readonly Meter _meter = new("HighPerfMta.Intake");
+    private readonly Meter _meter;
     private readonly double[] _pressures = new double[Causes.Length];
     private readonly long _limit;
     private int _better;
@@ -56,7 +56,8 @@ public sealed partial class PressureGauge : IDisposable
     /// <param name="time">The clock.</param>
     /// <param name="logger">Gets a line for each change.</param>
     /// <param name="memory">Resident bytes of the process; null: the operating system's figure.</param>
-    public PressureGauge(IMailQueue queue, PressureOptions options, TimeProvider time, ILogger logger, Func<long>? memory = null)
+    /// <param name="meters">Makes the meter; null: one that no factory knows.</param>
+    public PressureGauge(IMailQueue queue, PressureOptions options, TimeProvider time, ILogger logger, Func<long>? memory = null, IMeterFactory? meters = null)
     {
         _queue = queue;
         _options = options;
@@ -64,6 +65,7 @@ public sealed partial class PressureGauge : IDisposable
         _logger = logger;
         _memory = memory ?? (static () => Environment.WorkingSet);
         _limit = options.Memory > 0 ? options.Memory : (long)(AutoShare * GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
+        _meter = meters?.Create("HighPerfMta.Intake") ?? new Meter("HighPerfMta.Intake");
         _meter.CreateObservableGauge("hpmta_pressure_ratio", Observe, description: "0: mail flows freely; up to 1 it is slowed; from 1 on it is refused");
         _timer = time.CreateTimer(static gauge => ((PressureGauge)gauge!).Look(), this, Interval, Interval);
     }

@@ -7,14 +7,16 @@ public sealed class MailMeter : IEventLog, IDisposable
 {
     private static readonly string[] Names = [.. Enum.GetNames<MailEventKind>().Select(static n => n.ToLowerInvariant())];
 
-    private readonly Meter _meter = new("HighPerfMta.Mail");
+    private readonly Meter _meter;
     private readonly Histogram<double> _queued;
     private readonly long[] _counts = new long[Names.Length];
     private readonly IEventLog _next;
 
     /// <param name="next">Gets every event.</param>
-    public MailMeter(IEventLog next)
+    /// <param name="meters">Makes the meter; null: one that no factory knows.</param>
+    public MailMeter(IEventLog next, IMeterFactory? meters = null)
     {
+        _meter = meters?.Create("HighPerfMta.Mail") ?? new Meter("HighPerfMta.Mail");
         _next = next;
         _queued = _meter.CreateHistogram<double>("hpmta_delivery_queued_seconds", "s", "Time from the 250 to the delivery of a recipient");
         _meter.CreateObservableCounter("hpmta_mail_events_total", Observe, description: "Changes of recipients, by the event log's name");

@@ -8,10 +8,11 @@ internal sealed class SmtpMetrics : IDisposable
     /// <summary>The meter's name.</summary>
     public const string MeterName = "HighPerfMta.Smtp";
 
-    private readonly Meter _meter = new(MeterName);
+    private readonly Meter _meter;
 
-    public SmtpMetrics()
+    public SmtpMetrics(IMeterFactory? meters = null)
     {
+        _meter = meters?.Create(MeterName) ?? new Meter(MeterName);
         Connections = _meter.CreateCounter<long>("hpmta_smtp_connections_total", description: "Inbound connections accepted");
         Refused = _meter.CreateCounter<long>("hpmta_smtp_connections_refused_total", description: "Inbound connections over a limit, answered 421");
         Open = _meter.CreateUpDownCounter<long>("hpmta_smtp_connections", description: "Inbound sessions open now");

@@ -1,3 +1,4 @@
+using System.Diagnostics.Metrics;
 using System.Net;
 using System.Net.Sockets;
 using HighPerfMta.Engine.Intake;
@@ -29,17 +30,17 @@ public sealed class SmtpServer : IAsyncDisposable
     private bool _stopping;
 
     public SmtpServer(
-        SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILoggerFactory loggers)
-        : this(options, intake, events, wheel, time, loggers, DescriptorLimit.Current())
+        SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILoggerFactory loggers, IMeterFactory? meters = null)
+        : this(options, intake, events, wheel, time, loggers, DescriptorLimit.Current(), meters)
     {
     }
 
     internal SmtpServer(
-        SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILoggerFactory loggers, int descriptors)
+        SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILoggerFactory loggers, int descriptors, IMeterFactory? meters = null)
     {
         ArgumentNullException.ThrowIfNull(options);
         _logger = loggers.CreateLogger<SmtpServer>();
-        _context = new SmtpContext(options, intake, events, wheel, time, _logger, new SmtpMetrics());
+        _context = new SmtpContext(options, intake, events, wheel, time, _logger, new SmtpMetrics(meters));
         int configured = options.Limits.Connections;
         int effective = Math.Min(configured, DescriptorLimit.ConnectionsBelow(descriptors));
         if (effective < configured)

@@ -114,7 +114,7 @@ internal sealed partial class MtaHost : IAsyncDisposable
         }
 
         EventLogWriter log = Own(new EventLogWriter(_configuration.ForEvents(), _time, _loggers.CreateLogger<EventLogWriter>()));
-        MailMeter events = Own(new MailMeter(log), static m => m.Dispose());
+        MailMeter events = Own(new MailMeter(log, metrics), static m => m.Dispose());
         DeadlineWheel wheel = Own(new DeadlineWheel(_time), static w => w.Dispose());
         QueueOptions queueOptions = _configuration.ForQueue();
         if (!queueOptions.Sync)
@@ -123,16 +123,16 @@ internal sealed partial class MtaHost : IAsyncDisposable
         }
 
         MailQueue queue = Own(await Task.Run(() => OpenQueue(queueOptions)));
-        PressureGauge pressure = Own(new PressureGauge(queue, _configuration.ForPressure(), _time, _loggers.CreateLogger<PressureGauge>()), static p => p.Dispose());
+        PressureGauge pressure = Own(new PressureGauge(queue, _configuration.ForPressure(), _time, _loggers.CreateLogger<PressureGauge>(), meters: metrics), static p => p.Dispose());
         IntakeRoom intake = new(queue, events, _time, _loggers.CreateLogger<IntakeRoom>(), pressure);
         Outbound outbound = Own(new Outbound(_configuration, queue, intake, events, wheel, _time, _loggers));
         _delivery = outbound.Delivery;
-        _reception = Own(new SmtpServer(_configuration.ForReception(), intake, events, wheel, _time, _loggers));
+        _reception = Own(new SmtpServer(_configuration.ForReception(), intake, events, wheel, _time, _loggers, metrics));
         ControlRoom control = outbound.CreateControl(_configuration, queue, events, _time);
         _state.Control = control;
         AdminSocket admin = Own(new AdminSocket(_configuration.SocketPath, control, log));
         await admin.StartAsync();
-        Own(new ServerMetrics(queue, outbound.Delivery, control.Census, log));
+        Own(new ServerMetrics(queue, outbound.Delivery, control.Census, log, metrics));
         queue.Announce = intake.Accepted + (Action<QueuedMessage>)outbound.Delivery.Enqueue;
         queue.Restored = outbound.Delivery.Restore;
         queue.Start();

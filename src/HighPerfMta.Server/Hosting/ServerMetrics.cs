@@ -11,10 +11,11 @@ namespace HighPerfMta.Server.Hosting;
 /// <summary>What is read off the rooms and the process when somebody asks.</summary>
 internal sealed class ServerMetrics : IAsyncDisposable
 {
-    private readonly Meter _meter = new("HighPerfMta.Server");
+    private readonly Meter _meter;
 
-    public ServerMetrics(IMailQueue queue, IDelivery delivery, QueueCensus census, EventLogWriter events)
+    public ServerMetrics(IMailQueue queue, IDelivery delivery, QueueCensus census, EventLogWriter events, IMeterFactory? meters)
     {
+        _meter = meters?.Create("HighPerfMta.Server") ?? new Meter("HighPerfMta.Server");
         _meter.CreateObservableGauge("hpmta_queue_messages", () => queue.Count, description: "Messages queued");
         _meter.CreateObservableGauge("hpmta_queue_jobs", () => JobsByState(census), description: "Jobs (a message for a site) by state");
         _meter.CreateObservableGauge("hpmta_queue_index_bytes", () => queue.Jobs.ResidentBytes, "By", "Memory of the table of jobs");

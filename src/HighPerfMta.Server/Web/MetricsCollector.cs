@@ -6,10 +6,10 @@ using System.Text;
 namespace HighPerfMta.Server.Web;
 
 /// <summary>
-/// Collects the meters of this program and writes them in the Prometheus text format. An instrument without labels costs an interlocked addition
-/// a measurement; one with labels a look-up. Series are bounded by <see cref="MaxSeries"/> an instrument.
+/// Makes the meters of one server, collects them, and writes them in the Prometheus text format. An instrument without labels costs an interlocked addition
+/// a measurement; one with labels a look-up. The meters of another server in the process, which may be closing, are not its own. Series are bounded by <see cref="MaxSeries"/> an instrument.
 /// </summary>
-internal sealed class MetricsCollector : IAsyncDisposable
+internal sealed class MetricsCollector : IMeterFactory, IAsyncDisposable
 {
     /// <summary>Label combinations of one instrument; measurements of more are not kept.</summary>
     public const int MaxSeries = 1000;
@@ -24,7 +24,7 @@ internal sealed class MetricsCollector : IAsyncDisposable
     {
         _listener.InstrumentPublished = (instrument, listener) =>
         {
-            if (instrument.Name.StartsWith(Prefix, StringComparison.Ordinal))
+            if (ReferenceEquals(instrument.Meter.Scope, this) && instrument.Name.StartsWith(Prefix, StringComparison.Ordinal))
             {
                 Family family = new(instrument);
                 _families[instrument] = family;
@@ -36,6 +36,13 @@ internal sealed class MetricsCollector : IAsyncDisposable
         _listener.SetMeasurementEventCallback<int>(static (_, value, tags, state) => ((Family)state!).Record(value, tags));
         _listener.SetMeasurementEventCallback<double>(static (_, value, tags, state) => ((Family)state!).Record(value, tags));
         _listener.Start();
+    }
+
+    /// <summary>A meter that is collected here; its room disposes of it.</summary>
+    public Meter Create(MeterOptions options)
+    {
+        options.Scope = this;
+        return new Meter(options);
     }
 
     /// <summary>Everything as text.</summary>
@@ -53,9 +60,11 @@ internal sealed class MetricsCollector : IAsyncDisposable
 
     public ValueTask DisposeAsync()
     {
-        _listener.Dispose();
+        Dispose();
         return default;
     }
+
+    public void Dispose() => _listener.Dispose();
 
     /// <summary>One instrument with its series.</summary>
     private sealed class Family

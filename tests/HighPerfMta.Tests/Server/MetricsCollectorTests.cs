@@ -5,8 +5,10 @@ namespace HighPerfMta.Tests.Server;
 
 public sealed class MetricsCollectorTests : IAsyncDisposable
 {
-    private readonly Meter _meter = new("test");
     private readonly MetricsCollector _collector = new();
+    private readonly Meter _meter;
+
+    public MetricsCollectorTests() => _meter = _collector.Create(new MeterOptions("test"));
 
     public ValueTask DisposeAsync()
     {
@@ -34,6 +36,19 @@ public sealed class MetricsCollectorTests : IAsyncDisposable
         Assert.Contains("\nhpmta_test_gauge_seconds 0.25\n", text, StringComparison.Ordinal);
         Assert.Contains("\nhpmta_test_asked 1\n", text, StringComparison.Ordinal);
         Assert.Contains("\nhpmta_test_asked 2\n", _collector.Render(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_meter_of_another_server_in_the_process_is_not_asked()
+    {
+        await using MetricsCollector other = new();
+        using Meter foreign = other.Create(new MeterOptions("test"));
+        using Meter nobodys = new("test");
+        foreign.CreateObservableGauge("hpmta_test_closed", (Func<int>)Closed);
+        nobodys.CreateObservableGauge("hpmta_test_closed", (Func<int>)Closed);
+        Assert.DoesNotContain("hpmta_test_closed", _collector.Render(), StringComparison.Ordinal);
+
+        static int Closed() => throw new ObjectDisposedException("queue");
     }
 
     [Fact]
