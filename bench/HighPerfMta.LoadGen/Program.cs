@@ -11,6 +11,7 @@ var root = new RootCommand("Load generator and sink for SMTP servers. Load only 
     SourceCommand.Create(),
     SinkCommand.Create(),
     RelayCommand.Create(),
+    ProbeCommand.Create(),
     TrialCommands.CreateCrash(),
     TrialCommands.CreateMemory(),
 };

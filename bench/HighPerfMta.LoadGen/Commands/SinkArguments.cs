@@ -12,6 +12,13 @@ internal sealed class SinkArguments
         Description = "refuse a share: STAGE=P%:CODE,... with the stages connect, mail, rcpt, data, such as rcpt=5%:550,data=1%:452",
     };
 
+    private readonly Option<string> _defer = new("--defer")
+    {
+        Description = "answer a share of the recipients with a 4xx, at each retry the same ones: P%[:CODE[:TEXT]], such as 100%:450:4.7.1 Greylisted",
+    };
+
+    private readonly Option<int> _deferTimes = Arguments.Number("--defer-times", "take each of those after one to so many deferrals; 0: never", 0, 0, 1000);
+
     private readonly Option<TimeSpan?> _delay = Arguments.Duration("--delay", "pause before the reply to each message");
     private readonly Option<string> _announce = new("--announce")
     {
@@ -23,7 +30,7 @@ internal sealed class SinkArguments
 
     public void AddTo(Command command)
     {
-        foreach (var option in (Option[])[_reject, _delay, _announce, _seed])
+        foreach (var option in (Option[])[_reject, _defer, _deferTimes, _delay, _announce, _seed])
         {
             command.Options.Add(option);
         }
@@ -45,6 +52,13 @@ internal sealed class SinkArguments
             return null;
         }
 
+        Deferral? deferral = null;
+        if (arguments.GetValue(_defer) is { } defer && !Deferral.TryParse(defer, out deferral))
+        {
+            error = $"--defer: '{defer}' is not P%[:CODE[:TEXT]] with a code from 400 to 499 and a text of printable ASCII";
+            return null;
+        }
+
         var announce = arguments.GetValue(_announce)!.ToUpperInvariant();
         IReadOnlyList<string> extensions = announce is "NONE" or "" ? [] : announce.Split(',', StringSplitOptions.TrimEntries);
         foreach (var extension in extensions)
@@ -61,6 +75,7 @@ internal sealed class SinkArguments
             Listen = new IPEndPoint(endPoint.Address, endPoint.Port),
             Announce = extensions,
             Rejections = rejections,
+            Deferral = deferral is null ? null : deferral with { Times = arguments.GetValue(_deferTimes) },
             Delay = arguments.GetValue(_delay) ?? TimeSpan.Zero,
             Seed = arguments.GetValue(_seed),
         };

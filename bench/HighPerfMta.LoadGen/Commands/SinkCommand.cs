@@ -78,7 +78,7 @@ internal static class SinkCommand
     private static void Write(TextWriter text, SinkReport report)
     {
         text.WriteLine(FormattableString.Invariant(
-            $"{report.Delivered} received in {report.Seconds} s = {report.DeliveredPerSecond}/s, {report.Duplicates} duplicates, {report.Unmarked} without a mark, {report.Rejected} refusals, {report.Connections} connections"));
+            $"{report.Delivered} received in {report.Seconds} s = {report.DeliveredPerSecond}/s, {report.Duplicates} duplicates, {report.Unmarked} without a mark, {report.Rejected} refusals, {report.Deferred} deferrals, {report.Connections} connections"));
         text.WriteLine("end to end " + Output.Of(report.LatencyMs));
     }
 }

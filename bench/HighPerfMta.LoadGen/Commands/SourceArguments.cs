@@ -22,10 +22,10 @@ internal sealed class SourceArguments
         "--pipeline", "0: wait for every reply; 1: MAIL, RCPT and DATA in one write; 2: also with the end of the message before", 1, 0, 2);
 
     private readonly Option<int> _recipients = Arguments.Number("--recipients", "recipients of each message", 1, 1, 10_000);
-    private readonly Option<string> _from = new("--from") { Description = "reverse-path; {n} is the message's number", DefaultValueFactory = _ => "hpload@load.invalid" };
+    private readonly Option<string> _from = new("--from") { Description = "reverse-path; {n} is the message's number, {n/D%M} that divided by D, modulo M (either part may be left out)", DefaultValueFactory = _ => "hpload@load.invalid" };
     private readonly Option<string> _to = new("--to")
     {
-        Description = "forward-path; {n} is the message's number, {r} the recipient's",
+        Description = "forward-path; the same, and {r} the recipient's number",
         DefaultValueFactory = _ => "user{r}@sink.invalid",
     };
 
@@ -66,6 +66,11 @@ internal sealed class SourceArguments
         if (count < 0 || rate < 0 || rate > 1e6)
         {
             error = "--count is at least 0, --rate from 0 to 1000000";
+            return null;
+        }
+
+        if (!PathTemplate.TryParse(arguments.GetValue(_from)!, out _, out error) || !PathTemplate.TryParse(arguments.GetValue(_to)!, out _, out error))
+        {
             return null;
         }
 

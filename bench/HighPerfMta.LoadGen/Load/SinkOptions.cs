@@ -42,6 +42,9 @@ internal sealed record SinkOptions
 
     public IReadOnlyList<Rejection> Rejections { get; init; } = [];
 
+    /// <summary>Recipients that are answered with a 4xx, before any rejection is rolled.</summary>
+    public Deferral? Deferral { get; init; }
+
     /// <summary>Pause before the reply to each message.</summary>
     public TimeSpan Delay { get; init; }
 
@@ -65,7 +68,10 @@ internal sealed record SinkOptions
 /// <summary>A message the sink took: octets from its first to its last, and the hash from its mark to its end.</summary>
 internal readonly record struct ReceivedMessage(MessageMark? Mark, long Size, byte[] Sha256, long ReceivedAt);
 
-/// <summary>What a sink got. End-to-end latency runs from the intended send time in the mark to the 250.</summary>
+/// <summary>
+/// What a sink got. End-to-end latency runs from the intended send time in the mark to the 250. <paramref name="FirstAt"/>: when the first message
+/// was taken, seconds since 1970; null when none was.
+/// </summary>
 internal sealed record SinkReport(
     long Delivered,
     long Unmarked,
@@ -74,9 +80,11 @@ internal sealed record SinkReport(
     long Beyond,
     long Recipients,
     long Rejected,
+    long Deferred,
     long Octets,
     long Connections,
     long Broken,
     double Seconds,
     double DeliveredPerSecond,
+    double? FirstAt,
     LatencyFigures? LatencyMs);

@@ -17,12 +17,14 @@ internal sealed class SinkServer : IAsyncDisposable
     private readonly ConcurrentDictionary<SinkSession, Task> _sessions = new();
     private readonly ConcurrentDictionary<uint, SequenceSet> _runs = new();
     private readonly Latency _latency = new();
+    private readonly DeferralLedger? _deferrals;
     private Task _accepting = Task.CompletedTask;
     private long _delivered;
     private long _unmarked;
     private long _duplicates;
     private long _recipients;
     private long _rejected;
+    private long _deferred;
     private long _octets;
     private long _connections;
     private long _broken;
@@ -32,6 +34,7 @@ internal sealed class SinkServer : IAsyncDisposable
     public SinkServer(SinkOptions options)
     {
         Options = options;
+        _deferrals = options.Deferral is { } deferral ? new DeferralLedger(deferral, options.Seed) : null;
         _listener = new Socket(options.Listen.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
         _listener.Bind(options.Listen);
         _listener.Listen(1024);
@@ -90,6 +93,18 @@ internal sealed class SinkServer : IAsyncDisposable
         }
     }
 
+    /// <summary>The recipient is to be answered with the 4xx of <see cref="SinkOptions.Deferral"/>; counted then.</summary>
+    public bool Defers(ReadOnlySpan<byte> path)
+    {
+        if (_deferrals is null || !_deferrals.Defers(path))
+        {
+            return false;
+        }
+
+        Interlocked.Increment(ref _deferred);
+        return true;
+    }
+
     public void CountRejected() => Interlocked.Increment(ref _rejected);
 
     /// <summary>Rates run from the first message to the last: what happens before and after is not the peer's.</summary>
@@ -104,11 +119,13 @@ internal sealed class SinkServer : IAsyncDisposable
             _runs.Values.Sum(r => r.Beyond),
             _recipients,
             _rejected,
+            _deferred,
             _octets,
             _connections,
             _broken,
             Math.Round(seconds, 3),
             seconds > 0 ? Math.Round((_delivered - 1) / seconds, 1) : 0,
+            _firstAt == 0 ? null : WallClock(_firstAt),
             _latency.Figures());
     }
 
@@ -125,6 +142,10 @@ internal sealed class SinkServer : IAsyncDisposable
         await Task.WhenAll(_sessions.Values);
         _end.Dispose();
     }
+
+    /// <summary>Seconds since 1970 of a timestamp.</summary>
+    private static double WallClock(long timestamp) =>
+        Math.Round((DateTimeOffset.UtcNow - Stopwatch.GetElapsedTime(timestamp) - DateTimeOffset.UnixEpoch).TotalSeconds, 4);
 
     private async Task AcceptAsync()
     {

@@ -21,6 +21,7 @@ internal sealed class SinkSession : IDisposable
     private readonly byte[] _buffer = ArrayPool<byte>.Shared.Rent(BufferSize);
     private readonly byte[] _replies = ArrayPool<byte>.Shared.Rent(RepliesSize);
     private readonly byte[] _ehlo;
+    private readonly byte[] _deferral;
     private int _start;
     private int _end;
     private int _repliesLength;
@@ -43,6 +44,7 @@ internal sealed class SinkSession : IDisposable
         _random = new Random(seed);
         _content = new ContentScanner(_options.Received is not null);
         _ehlo = FormatEhlo(_options.Announce);
+        _deferral = _options.Deferral is { } deferral ? Encoding.ASCII.GetBytes(FormattableString.Invariant($"{deferral.Code} {deferral.Text}\r\n")) : [];
         Arm();
     }
 
@@ -149,7 +151,7 @@ internal sealed class SinkSession : IDisposable
 
                 break;
             case 'R' << 24 | 'C' << 16 | 'P' << 8 | 'T':
-                Recipient();
+                Recipient(line);
                 break;
             case 'D' << 24 | 'A' << 16 | 'T' << 8 | 'A':
                 Data();
@@ -182,11 +184,15 @@ internal sealed class SinkSession : IDisposable
         }
     }
 
-    private void Recipient()
+    private void Recipient(ReadOnlySpan<byte> line)
     {
         if (!_mail)
         {
             Reply("503 5.5.1 MAIL first\r\n"u8);
+        }
+        else if (_server.Defers(line[4..]))
+        {
+            Reply(_deferral);
         }
         else if (!Rejected(SinkStage.Rcpt))
         {

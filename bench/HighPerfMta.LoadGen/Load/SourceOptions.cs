@@ -22,10 +22,10 @@ internal sealed record SourceOptions
 
     public int Recipients { get; init; } = 1;
 
-    /// <summary>Reverse-path; <c>{n}</c> is the sequence number. Empty: the null sender.</summary>
+    /// <summary>Reverse-path, a <see cref="PathTemplate"/>. Empty: the null sender.</summary>
     public string From { get; init; } = "hpload@load.invalid";
 
-    /// <summary>Forward-path; <c>{n}</c> is the sequence number, <c>{r}</c> the recipient's number.</summary>
+    /// <summary>Forward-path, a <see cref="PathTemplate"/>.</summary>
     public string To { get; init; } = "user{r}@sink.invalid";
 
     /// <summary>Messages to try; 0: until <see cref="Duration"/> is over.</summary>

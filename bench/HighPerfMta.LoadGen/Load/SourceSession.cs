@@ -1,5 +1,4 @@
 using System.Net.Sockets;
-using System.Text;
 using HighPerfMta.LoadGen.Smtp;
 
 namespace HighPerfMta.LoadGen.Load;
@@ -17,6 +16,8 @@ internal sealed class SourceSession
 
     private readonly SourceRunner _runner;
     private readonly SourceOptions _options;
+    private readonly PathTemplate _from;
+    private readonly PathTemplate _to;
     private readonly byte[] _replies = new byte[SmtpWire.BufferSize];
     private readonly byte[] _mark = new byte[MessageMark.Length];
     private byte[] _scratch;
@@ -35,6 +36,8 @@ internal sealed class SourceSession
     {
         _runner = runner;
         _options = runner.Options;
+        _from = PathTemplate.Parse(_options.From);
+        _to = PathTemplate.Parse(_options.To);
 
         // Stuffing makes a text longer by less than a sixteenth.
         _scratch = new byte[Math.Min(JoinLimit, _options.Sizes.Largest + (_options.Sizes.Largest / 16)) + 1024];
@@ -341,36 +344,37 @@ internal sealed class SourceSession
 
     private void FormatGroup(long sequence)
     {
-        var number = sequence.ToString(System.Globalization.CultureInfo.InvariantCulture);
         _commandsLength = 0;
-        Append("MAIL FROM:<"u8, _options.From, number, "0");
+        Append("MAIL FROM:<"u8, _from, sequence, 0);
         for (var r = 0; r < _options.Recipients; r++)
         {
-            Append("RCPT TO:<"u8, _options.To, number, r.ToString(System.Globalization.CultureInfo.InvariantCulture));
+            Append("RCPT TO:<"u8, _to, sequence, r);
         }
 
         Append("DATA\r\n"u8);
     }
 
-    private void Append(ReadOnlySpan<byte> verb, string path, string sequence, string recipient)
+    private void Append(ReadOnlySpan<byte> verb, PathTemplate path, long sequence, int recipient)
     {
-        var text = path.Contains('{', StringComparison.Ordinal)
-            ? path.Replace("{n}", sequence, StringComparison.Ordinal).Replace("{r}", recipient, StringComparison.Ordinal)
-            : path;
         Append(verb);
-        Append(Encoding.UTF8.GetBytes(text));
+        Reserve(path.MaxLength);
+        _commandsLength += path.Write(_commands.AsSpan(_commandsLength), sequence, recipient);
         Append(">\r\n"u8);
     }
 
     private void Append(ReadOnlySpan<byte> octets)
     {
-        if (_commandsLength + octets.Length > _commands.Length)
-        {
-            Array.Resize(ref _commands, (_commandsLength + octets.Length) * 2);
-        }
-
+        Reserve(octets.Length);
         octets.CopyTo(_commands.AsSpan(_commandsLength));
         _commandsLength += octets.Length;
+    }
+
+    private void Reserve(int octets)
+    {
+        if (_commandsLength + octets > _commands.Length)
+        {
+            Array.Resize(ref _commands, (_commandsLength + octets) * 2);
+        }
     }
 
     private void Arm(SmtpWire wire) => wire.Deadline = Environment.TickCount64 + (long)_options.Timeout.TotalMilliseconds;
