@@ -6,6 +6,9 @@ namespace HighPerfMta.LoadGen.Commands;
 /// <summary><c>hpload relay --mta HOST:PORT --sink LISTEN</c>: exit 0 when all that was accepted arrived, 1 otherwise.</summary>
 internal static class RelayCommand
 {
+    /// <summary>The last replies need so long to be read: closed at once, they would be lost, and their messages deferred.</summary>
+    private static readonly TimeSpan Grace = TimeSpan.FromMilliseconds(300);
+
     public static Command Create()
     {
         var mta = new Option<string>("--mta") { Description = "HOST:PORT of the server whose next hop is the sink", Required = true };
@@ -35,6 +38,7 @@ internal static class RelayCommand
             var report = await Output.WithProgressAsync(
                 runner.RunAsync(arguments.GetValue(settle) ?? TimeSpan.FromSeconds(30), cancellation),
                 () => $"{runner.Source.Accepted} accepted, {server.Delivered} delivered");
+            await Task.Delay(Grace, CancellationToken.None);
             await Output.WriteAsync(arguments.GetValue(json), report, text => Write(text, report));
             return report.Lost == 0 && report.Delivered >= arguments.GetValue(expect) ? Output.Done : Output.Failed;
         });
