@@ -48,13 +48,17 @@ internal sealed partial class DeliveryShard
             int slot = _entering.TakeFirst(_jobs);
             if (slot == 0)
             {
-                return;
+                break;
             }
 
             PlaceSafely(slot);
         }
 
-        _more = true;
+        lock (_inboxGate)
+        {
+            // What came into the inbox meanwhile was announced in a turn that had no place for it, and is not announced again.
+            _more |= !_entering.IsEmpty || !_inbox.IsEmpty;
+        }
     }
 
     private void RunDue()

@@ -115,4 +115,36 @@ public class DeliveryRoomTests
         await bench.AdvanceAsync(TimeSpan.FromMinutes(6));
         Assert.Equal((RecipientStatus.Delivered, 2), (message.GetRecipient(0).Status, message.GetRecipient(0).Attempts));
     }
+
+    [Fact]
+    public async Task A_job_that_comes_while_many_others_are_placed_is_placed_too()
+    {
+        await using DeliveryBench bench = new() { Options = new DeliveryOptions { Hostname = "mta.example", Shards = 1 } };
+        bench.Couriers.KeepAttempts = false;
+        using ManualResetEventSlim filled = new();
+        QueuedMessage late = bench.Message("s@from.example", "late@to.example");
+        int calls = 0;
+        bench.Resolver.Before = _ =>
+        {
+            switch (Interlocked.Increment(ref calls))
+            {
+                case 1:
+                    Assert.True(filled.Wait(TimeSpan.FromSeconds(60)));
+                    break;
+                case 2:
+                    bench.Room.Restore(late.Slot);
+                    break;
+            }
+        };
+
+        // More than one turn of the shard places.
+        QueuedMessage[] many = [.. Enumerable.Range(0, 3000).Select(i => bench.Message("s@from.example", $"r{i}@to.example"))];
+        foreach (QueuedMessage message in many)
+        {
+            bench.Room.Restore(message.Slot);
+        }
+
+        filled.Set();
+        await DeliveryBench.UntilAsync(() => late.OpenRecipients == 0 && Array.TrueForAll(many, static m => m.OpenRecipients == 0));
+    }
 }
