@@ -13,12 +13,13 @@ internal static class TrialCommands
         var seed = Arguments.Number("--seed", "seed of the moments; 0: a new one", 0, 0, int.MaxValue);
         var connections = Arguments.Number("--connections", "connections of the source", 16, 1, 1000);
         var mix = Arguments.Sizes("--mix", "sizes of the messages");
+        var deferred = Arguments.Number("--deferred", "percent of the recipients that the next hop defers up to 30 times before it takes them", 10, 0, 100);
         var extra = Extra();
         var keep = new Option<string>("--directory") { Description = "keep configuration, data and log here (default: a temporary one)" };
         var json = Arguments.Json();
         var command = new Command("crash", "kill -9 a loaded hpmta at random moments; every acknowledged message must arrive byte-exact")
         {
-            program, rounds, seed, connections, mix, extra, keep, json,
+            program, rounds, seed, connections, mix, deferred, extra, keep, json,
         };
         command.SetAction(async (arguments, cancellation) =>
         {
@@ -27,7 +28,8 @@ internal static class TrialCommands
             return await InDirectoryAsync(arguments.GetValue(keep), async directory =>
             {
                 var options = new CrashOptions(
-                    arguments.GetValue(program)!, directory, arguments.GetValue(rounds), chosen, arguments.GetValue(connections), arguments.GetValue(mix)!, arguments.GetValue(extra) ?? "");
+                    arguments.GetValue(program)!, directory, arguments.GetValue(rounds), chosen, arguments.GetValue(connections), arguments.GetValue(mix)!,
+                    arguments.GetValue(deferred) / 100.0, arguments.GetValue(extra) ?? "");
                 var report = await new CrashTrial(options, Console.Error.WriteLine).RunAsync(cancellation);
                 await Output.WriteAsync(arguments.GetValue(json), report, text => Write(text, report));
                 return report.Passed;
@@ -89,6 +91,7 @@ internal static class TrialCommands
         text.WriteLine(FormattableString.Invariant($"acknowledged {report.Acknowledged}, arrived {report.Arrived}, lost {report.Lost}, changed {report.Changed}"));
         text.WriteLine(FormattableString.Invariant(
             $"duplicates {report.Duplicates} (worst kill {report.DuplicatesOfWorstKill}, with no kill to excuse them {report.Unexcused}), arrived without an acknowledgement {report.Unconfirmed}"));
+        text.WriteLine(FormattableString.Invariant($"messages that compaction moved {report.Moved}, checkpoints {report.Checkpoints}"));
         text.WriteLine(report.Passed ? "PASSED" : "FAILED");
     }
 }

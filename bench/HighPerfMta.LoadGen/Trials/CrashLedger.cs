@@ -75,7 +75,7 @@ internal sealed class CrashLedger
         }
     }
 
-    public CrashReport Report(int rounds, int seed, double seconds)
+    public CrashReport Report(int rounds, int seed, double seconds, long moved, long checkpoints)
     {
         lock (_lock)
         {
@@ -92,7 +92,9 @@ internal sealed class CrashLedger
                 _again.Count(a => !_kills.Exists(k => IsExcuse(k, a.First, a.Second))),
                 _kills.Count == 0 ? 0 : _kills.Max(k => _again.Count(a => IsExcuse(k, a.First, a.Second))),
                 _arrived.Keys.Count(s => !_accepted.ContainsKey(s)),
-                _foreign);
+                _foreign,
+                moved,
+                checkpoints);
         }
     }
 
@@ -106,6 +108,7 @@ internal sealed class CrashLedger
 /// <summary>
 /// Figures of a crash loop. <paramref name="Lost"/>, <paramref name="Changed"/> and <paramref name="Unexcused"/> must be 0:
 /// acknowledged messages that never arrived, that arrived with other octets, and second arrivals with no kill to excuse them.
+/// <paramref name="Moved"/> and <paramref name="Checkpoints"/> are the messages that compaction moved and the checkpoints written, as far as they were counted before the kills.
 /// </summary>
 internal sealed record CrashReport(
     int Rounds,
@@ -119,7 +122,9 @@ internal sealed record CrashReport(
     long Unexcused,
     long DuplicatesOfWorstKill,
     long Unconfirmed,
-    long Foreign)
+    long Foreign,
+    long Moved,
+    long Checkpoints)
 {
     public bool Passed => Lost == 0 && Changed == 0 && Unexcused == 0 && Acknowledged > 0;
 }

@@ -4,22 +4,28 @@ using HighPerfMta.LoadGen.Load;
 
 namespace HighPerfMta.LoadGen.Trials;
 
+/// <param name="DeferredShare">Of the recipients, from 0 to 1, that the next hop defers again and again, so that their messages live through several kills.</param>
 internal sealed record CrashOptions(
-    string Program, string Directory, int Rounds, int Seed, int Connections, SizeMix Sizes, string ExtraConfiguration);
+    string Program, string Directory, int Rounds, int Seed, int Connections, SizeMix Sizes, double DeferredShare, string ExtraConfiguration);
 
 /// <summary>
 /// Kills a loaded server again and again at random moments, some of them while it recovers, and starts it on the same data.
-/// At the end every message that got its 250 must have arrived byte-exact.
+/// At the end every message that got its 250 must have arrived byte-exact. Small segments make it compact its log and write checkpoints all the time.
 /// </summary>
 internal sealed class CrashTrial
 {
     private static readonly TimeSpan StartLimit = TimeSpan.FromSeconds(60);
-    private static readonly TimeSpan SettleLimit = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan SettleLimit = TimeSpan.FromSeconds(120);
+
+    /// <summary>With a retry every second, messages live for up to half a minute, and through some fifteen kills.</summary>
+    private const int MostDeferrals = 30;
 
     private readonly CrashOptions _options;
     private readonly Action<string> _tell;
     private readonly Random _random;
     private readonly CrashLedger _ledger = new();
+    private long _moved;
+    private long _checkpoints;
 
     public CrashTrial(CrashOptions options, Action<string> tell)
     {
@@ -37,9 +43,10 @@ internal sealed class CrashTrial
         {
             Listen = new IPEndPoint(IPAddress.Loopback, 0),
             Received = m => _ledger.Arrived(run, m),
+            Deferral = _options.DeferredShare > 0 ? new Deferral(_options.DeferredShare, 450, Deferral.DefaultText) { Times = MostDeferrals } : null,
         });
         sink.Start();
-        using var server = new ServerUnderTest(_options.Program, _options.Directory, sink.LocalEndPoint, _options.ExtraConfiguration);
+        using var server = new ServerUnderTest(_options.Program, _options.Directory, sink.LocalEndPoint, SmallSegments(_options.ExtraConfiguration), figures: true);
         server.Start();
         await RequireAcceptingAsync(server);
         var source = new SourceRunner(new SourceOptions
@@ -47,6 +54,7 @@ internal sealed class CrashTrial
             Target = server.Address,
             Connections = _options.Connections,
             Sizes = _options.Sizes,
+            To = "user{n}@sink.invalid",
             Run = run,
             Pipeline = 1,
             Reconnect = true,
@@ -64,12 +72,16 @@ internal sealed class CrashTrial
         await stop.CancelAsync();
         await sending;
         await SettleAsync();
-        return _ledger.Report(done, _options.Seed, Stopwatch.GetElapsedTime(started).TotalSeconds);
+        await CountHousekeepingAsync(server);
+        return _ledger.Report(done, _options.Seed, Stopwatch.GetElapsedTime(started).TotalSeconds, _moved, _checkpoints);
     }
 
     private async Task RoundAsync(ServerUnderTest server, int round)
     {
-        await Task.Delay(_random.Next(150, 1200));
+        // Most die young; some live for long enough to compact and to write a checkpoint.
+        await Task.Delay(_random.Next(4) == 0 ? _random.Next(1200, 4000) : _random.Next(150, 1200));
+        await CountHousekeepingAsync(server);
+        await Task.Delay(_random.Next(0, 30));
         var before = _ledger.AcceptedCount;
         _ledger.Killed(Stopwatch.GetTimestamp());
         await server.KillAsync();
@@ -88,6 +100,16 @@ internal sealed class CrashTrial
         _tell(FormattableString.Invariant(
             $"round {round}/{_options.Rounds}: {before} acknowledged{(duringRecovery ? ", killed again while starting" : "")}, accepting after {Stopwatch.GetElapsedTime(begun).TotalMilliseconds:F0} ms"));
     }
+
+    /// <summary>What the process did since its start; what it does after this and before it is killed is not counted.</summary>
+    private async Task CountHousekeepingAsync(ServerUnderTest server)
+    {
+        var figures = await server.ReadFiguresAsync();
+        _moved += (long)figures.GetValueOrDefault("hpmta_queue_compacted_messages_total");
+        _checkpoints += (long)figures.GetValueOrDefault("hpmta_queue_checkpoints_total");
+    }
+
+    private static string SmallSegments(string extra) => extra.Contains("[queue]", StringComparison.Ordinal) ? extra : "[queue]\nsegment_size = \"8MiB\"\n" + extra;
 
     private static async Task RequireAcceptingAsync(ServerUnderTest server)
     {

@@ -12,17 +12,20 @@ internal sealed class ServerUnderTest : IDisposable
     private readonly string _program;
     private readonly string _directory;
     private readonly string _configuration;
+    private readonly IPEndPoint? _web;
     private Process? _process;
 
     /// <param name="program">The executable, or the dll to run with <c>dotnet</c>.</param>
     /// <param name="directory">Gets the configuration, the data and the log.</param>
     /// <param name="nextHop">Where all mail goes.</param>
     /// <param name="extra">TOML put after the generated configuration.</param>
-    public ServerUnderTest(string program, string directory, IPEndPoint nextHop, string extra)
+    /// <param name="figures">Its web side serves <see cref="ReadFiguresAsync"/>.</param>
+    public ServerUnderTest(string program, string directory, IPEndPoint nextHop, string extra, bool figures = false)
     {
         _program = program;
         _directory = directory;
         Address = new IPEndPoint(IPAddress.Loopback, FreePort());
+        _web = figures ? new IPEndPoint(IPAddress.Loopback, FreePort()) : null;
         Directory.CreateDirectory(directory);
         _configuration = Path.Combine(directory, "hpmta.toml");
         File.WriteAllText(_configuration, string.Create(CultureInfo.InvariantCulture, $$"""
@@ -38,7 +41,7 @@ internal sealed class ServerUnderTest : IDisposable
             to = "smtp://{{nextHop}}"
 
             [admin]
-            http = ""
+            http = "{{_web}}"
 
             [retry]
             schedule = ["1s"]
@@ -100,6 +103,30 @@ internal sealed class ServerUnderTest : IDisposable
         }
 
         return false;
+    }
+
+    /// <summary>Its metrics that have no labels, by name; none when it does not answer, which a server that is just starting may not.</summary>
+    public async Task<Dictionary<string, double>> ReadFiguresAsync()
+    {
+        Dictionary<string, double> figures = [];
+        try
+        {
+            using var client = new HttpClient { Timeout = TimeSpan.FromSeconds(5) };
+            foreach (var line in (await client.GetStringAsync($"http://{_web}/metrics")).Split('\n'))
+            {
+                var fields = line.Split(' ');
+                if (fields.Length >= 2 && double.TryParse(fields[1], NumberStyles.Float, CultureInfo.InvariantCulture, out var value))
+                {
+                    figures[fields[0]] = value;
+                }
+            }
+        }
+        catch (Exception e) when (e is HttpRequestException or OperationCanceledException)
+        {
+            // The trial is about mail; a figure more or less does not decide it.
+        }
+
+        return figures;
     }
 
     /// <summary>SIGKILL; returns when the process is gone.</summary>

@@ -13,9 +13,6 @@ namespace HighPerfMta.Queue.Housekeeping;
 /// </summary>
 internal sealed partial class Checkpointer(MailQueue queue)
 {
-    /// <summary>Growth of the log after which a checkpoint is worth its writing, for a small table; a large one waits for half its own size.</summary>
-    private const long LeastGrowth = 64L << 20;
-
     private static readonly TimeSpan SettleLimit = TimeSpan.FromSeconds(60);
 
     private readonly byte[] _block = GC.AllocateUninitializedArray<byte>(JobTable.ChunkJobs * Job.Bytes);
@@ -30,7 +27,8 @@ internal sealed partial class Checkpointer(MailQueue queue)
     /// <summary>There is one already, from before the start.</summary>
     public void Found(long address) => Volatile.Write(ref _last, address);
 
-    public bool IsDue() => queue.Log.TailAddress - Math.Max(Address, queue.Log.BeginAddress) >= Math.Max(LeastGrowth, queue.Jobs.ResidentBytes / 2);
+    /// <summary>The log grew by a segment, or by half the table's size if that is more: a start reads no more of the log than that.</summary>
+    public bool IsDue() => queue.Log.TailAddress - Math.Max(Address, queue.Log.BeginAddress) >= Math.Max(queue.Options.SegmentSize, queue.Jobs.ResidentBytes / 2);
 
     /// <summary>Writes one, unless the log is not well or the disk refuses: then the old one stays, and the next start reads more of the log.</summary>
     public async Task RunAsync(CancellationToken cancellation)

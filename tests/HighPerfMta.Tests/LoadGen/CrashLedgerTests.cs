@@ -80,5 +80,5 @@ public class CrashLedgerTests
     private void Arrive(long sequence, int at) =>
         _ledger.Arrived(7, new ReceivedMessage(new MessageMark(7, sequence, 0), 10, [1], at * Second));
 
-    private CrashReport Report() => _ledger.Report(1, 1, 1);
+    private CrashReport Report() => _ledger.Report(1, 1, 1, 0, 0);
 }
