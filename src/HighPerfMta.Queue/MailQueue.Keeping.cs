@@ -1,4 +1,5 @@
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Housekeeping;
 using HighPerfMta.Queue.Index;
 using HighPerfMta.Queue.Log;
@@ -44,9 +45,9 @@ public sealed partial class MailQueue
     /// <summary>
     /// Reads the log behind its checkpoint and returns the queue, ready to take new mail; jobs from before come with <see cref="Start"/>.
     /// </summary>
-    public static MailQueue Open(IRecordLog log, QueueOptions options, TimeProvider time, ILogger logger)
+    public static MailQueue Open(IRecordLog log, QueueOptions options, TimeProvider time, ILogger logger, Background? background = null)
     {
-        MailQueue queue = new(log, options, time, logger);
+        MailQueue queue = new(log, options, time, logger, background ?? Background.Threads);
         queue._checkpointer = new Checkpointer(queue);
         queue._compactor = new Compactor(queue);
         queue.Replay();
@@ -57,7 +58,7 @@ public sealed partial class MailQueue
     public void Start()
     {
         _started = true;
-        _housekeeping = Task.Run(() => KeepAsync(_stopping.Token));
+        _housekeeping = _background.Run(() => KeepAsync(_stopping.Token));
     }
 
     /// <summary>Moves the log's head up to the first record that is needed.</summary>
@@ -217,7 +218,7 @@ public sealed partial class MailQueue
 
     private async Task StopHousekeepingAsync()
     {
-        await _stopping.CancelAsync();
+        await _background.CancelAsync(_stopping);
         try
         {
             await _housekeeping;

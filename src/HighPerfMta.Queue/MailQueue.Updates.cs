@@ -226,10 +226,16 @@ public sealed partial class MailQueue
         {
             if (!_closing)
             {
-                _rewriting = _rewriting.ContinueWith(
-                    static (_, state) => ((MailQueue)state!).RewriteAsync(), this, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default).Unwrap();
+                Task before = _rewriting;
+                _rewriting = _background.Run(() => RewriteAfterAsync(before));
             }
         }
+    }
+
+    private async Task RewriteAfterAsync(Task before)
+    {
+        await before.ConfigureAwait(ConfigureAwaitOptions.ContinueOnCapturedContext | ConfigureAwaitOptions.SuppressThrowing);
+        await RewriteAsync();
     }
 
     /// <summary>Writes the whole state of every job whose updates are not in the log.</summary>

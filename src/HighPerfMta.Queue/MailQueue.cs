@@ -1,4 +1,5 @@
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Index;
 using HighPerfMta.Queue.Log;
 using HighPerfMta.Queue.Records;
@@ -19,6 +20,7 @@ public sealed partial class MailQueue : IMailQueue
     private readonly QueueOptions _options;
     private readonly ILogger _logger;
     private readonly TimeProvider _time;
+    private readonly Background _background;
     private readonly UpdateLedger _ledger;
     private readonly LiveSegments _live;
     private readonly HotBodies _hot;
@@ -33,12 +35,13 @@ public sealed partial class MailQueue : IMailQueue
     private bool _closing;
     private long _lastId;
 
-    private MailQueue(IRecordLog log, QueueOptions options, TimeProvider time, ILogger logger)
+    private MailQueue(IRecordLog log, QueueOptions options, TimeProvider time, ILogger logger, Background background)
     {
         _log = log;
         _options = options;
         _logger = logger;
         _time = time;
+        _background = background;
         _tail = () => log.TailAddress;
         _ledger = new UpdateLedger(log);
         _live = new LiveSegments(options.SegmentSize, log.BeginAddress);

@@ -1,5 +1,6 @@
 using System.Runtime.ExceptionServices;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Index;
 using HighPerfMta.Queue.Log;
 
@@ -92,7 +93,7 @@ public sealed partial class DeliveryRoom
         using CancellationTokenSource either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, _services.Cancellation);
         try
         {
-            int changed = await request.Done.WaitAsync(RecipientsWait, _services.Time, either.Token);
+            int changed = await request.Done.WithinAsync(RecipientsWait, _services.Time, either.Token);
             if (changed > 0 && request.Record.Length > 0)
             {
                 await _services.Queue.WaitDurableAsync(request.Record);
@@ -119,7 +120,7 @@ public sealed partial class DeliveryRoom
 
         Explaining question = new(job);
         _router.OwnerOf(entry, job.Slot).Post(new DeliveryEvent(DeliveryEventKind.Explain, question));
-        JobExplanation? explanation = await question.Done.WaitAsync(RecipientsWait, _services.Time, cancellation);
+        JobExplanation? explanation = await question.Done.WithinAsync(RecipientsWait, _services.Time, cancellation);
         return explanation?.SiteState is { Starved: true } state ? explanation with { SiteState = state with { PermitHolders = Holders() } } : explanation;
     }
 
@@ -237,7 +238,7 @@ public sealed partial class DeliveryRoom
 
         private async ValueTask CollectAsync(SteerBatch batch)
         {
-            await batch.Completed.Task.WaitAsync(RecipientsWait, room._services.Time, room._services.Cancellation);
+            await batch.Completed.Task.WithinAsync(RecipientsWait, room._services.Time, room._services.Cancellation);
             foreach (int asked in batch.Elsewhere)
             {
                 _again.Add(batch.Asked[asked].Index);

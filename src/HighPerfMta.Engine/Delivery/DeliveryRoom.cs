@@ -2,6 +2,7 @@ using HighPerfMta.Engine.Observability;
 using HighPerfMta.Engine.Reports;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Index;
 using Microsoft.Extensions.Logging;
 
@@ -31,12 +32,13 @@ public sealed partial class DeliveryRoom : IDelivery
     /// <param name="time">The clock.</param>
     /// <param name="loggers">For what operators should know.</param>
     /// <param name="random">Jitter; null for a shared source.</param>
+    /// <param name="background">Where the shards run; null for the thread pool.</param>
     public DeliveryRoom(
         IMailQueue queue, ISiteResolver resolver, ICourierFactory couriers, IReports reports, IEventLog events,
-        DeliveryOptions options, RetryOptions retry, TimeProvider time, ILoggerFactory loggers, Random? random = null)
+        DeliveryOptions options, RetryOptions retry, TimeProvider time, ILoggerFactory loggers, Random? random = null, Background? background = null)
     {
         _services = new DeliveryServices(
-            queue, resolver, couriers, reports, new OutcomeRecorder(events), options, new RetryPolicy(retry, random), time, loggers.CreateLogger<DeliveryRoom>());
+            queue, resolver, couriers, reports, new OutcomeRecorder(events), options, new RetryPolicy(retry, random), time, loggers.CreateLogger<DeliveryRoom>(), background ?? Background.Threads);
         _shards = new DeliveryShard[options.Shards > 0 ? options.Shards : Environment.ProcessorCount];
         for (int i = 0; i < _shards.Length; i++)
         {
@@ -225,7 +227,7 @@ public sealed partial class DeliveryRoom : IDelivery
     {
         try
         {
-            await task.WaitAsync(limit, _services.Time, cancellation);
+            await task.WithinAsync(limit, _services.Time, cancellation);
             return true;
         }
         catch (Exception error) when (error is TimeoutException or OperationCanceledException)

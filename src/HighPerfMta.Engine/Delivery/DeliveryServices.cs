@@ -1,13 +1,14 @@
 using HighPerfMta.Engine.Reports;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Async;
 using Microsoft.Extensions.Logging;
 
 namespace HighPerfMta.Engine.Delivery;
 
 /// <summary>What the parts of the delivery room share.</summary>
 internal sealed class DeliveryServices(
-    IMailQueue queue, ISiteResolver resolver, ICourierFactory couriers, IReports reports, OutcomeRecorder recorder, DeliveryOptions options, RetryPolicy retry, TimeProvider time, ILogger logger)
+    IMailQueue queue, ISiteResolver resolver, ICourierFactory couriers, IReports reports, OutcomeRecorder recorder, DeliveryOptions options, RetryPolicy retry, TimeProvider time, ILogger logger, Background background)
     : IDisposable
 {
     /// <summary>A read of the log that takes longer has gone wrong.</summary>
@@ -32,6 +33,9 @@ internal sealed class DeliveryServices(
     public RetryPolicy Retry { get; } = retry;
 
     public TimeProvider Time { get; } = time;
+
+    /// <summary>Where the shards' loops run.</summary>
+    public Background Background { get; } = background;
 
     public ILogger Logger { get; } = logger;
 
@@ -61,7 +65,7 @@ internal sealed class DeliveryServices(
     public ValueTask<QueuedMessage> LoadAsync(int slot)
     {
         ValueTask<QueuedMessage> load = Queue.LoadAsync(slot, Cancellation);
-        return load.IsCompletedSuccessfully ? load : new ValueTask<QueuedMessage>(load.AsTask().WaitAsync(LoadTimeout, Time, Cancellation));
+        return load.IsCompletedSuccessfully ? load : new ValueTask<QueuedMessage>(load.AsTask().WithinAsync(LoadTimeout, Time, Cancellation));
     }
 
     public void Stop() => _stopping = true;
@@ -73,7 +77,7 @@ internal sealed class DeliveryServices(
         Cancellation = _cancellation.Token;
     }
 
-    public Task CancelAsync() => _cancellation.CancelAsync();
+    public Task CancelAsync() => Background.CancelAsync(_cancellation);
 
     public void Dispose() => _cancellation.Dispose();
 }

@@ -69,7 +69,7 @@ internal sealed partial class DeliveryShard
         _postToAll = postToAll;
         _now = _services.Time.GetUtcNow().UtcTicks;
         _sweepAt = _now + SweepEvery;
-        _loop = Task.Run(RunAsync);
+        _loop = _services.Background.Run(RunAsync);
     }
 
     public void Post(in DeliveryEvent e) => _events.Writer.TryWrite(e);

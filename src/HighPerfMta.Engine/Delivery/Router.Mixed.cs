@@ -54,7 +54,7 @@ internal sealed partial class Router
     private async Task RouteMixedAsync(int slot)
     {
         // The caller may be a session that waits for nothing more than the commit of its message.
-        await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+        await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding | ConfigureAwaitOptions.ContinueOnCapturedContext);
         while (slot != 0)
         {
             await RouteOneAsync(slot);
@@ -281,7 +281,7 @@ internal sealed partial class Router
 
     private async Task ResumeMixedAsync()
     {
-        await Task.Delay(MixedPause, services.Time, services.Cancellation).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await Task.Delay(MixedPause, services.Time, services.Cancellation).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
         lock (_gate)
         {
             _mixedPaused = false;

@@ -52,7 +52,7 @@ internal sealed partial class Router(DeliveryServices services, IReadOnlyList<De
     /// <summary>A shard has begun with a job that it was told of.</summary>
     public void Taken() => Interlocked.Decrement(ref _told);
 
-    public DeliveryShard ShardOf(string siteKey) => shards[(int)((uint)string.GetHashCode(siteKey, StringComparison.Ordinal) % (uint)shards.Count)];
+    public DeliveryShard ShardOf(string siteKey) => shards[JobNames.HashOf(siteKey) % shards.Count];
 
     /// <summary>The shard of a job that has no site.</summary>
     public DeliveryShard HomeOf(int slot) => shards[slot % shards.Count];
@@ -190,7 +190,7 @@ internal sealed partial class Router(DeliveryServices services, IReadOnlyList<De
             lookup = TakeBacklog();
 
             // The caller of LookUp must not work off the backlog.
-            await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+            await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding | ConfigureAwaitOptions.ContinueOnCapturedContext);
         }
     }
 

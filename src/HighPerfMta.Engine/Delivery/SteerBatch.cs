@@ -44,7 +44,7 @@ internal sealed class SteerBatch(Steering steering)
     public async Task RunAsync(IMailQueue queue, DeliveryShard shard)
     {
         // The shard's loop goes on meanwhile.
-        await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+        await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding | ConfigureAwaitOptions.ContinueOnCapturedContext);
         try
         {
             if (Slots.Count + Lent.Count > 0)

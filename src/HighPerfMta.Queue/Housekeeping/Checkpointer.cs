@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Index;
 using HighPerfMta.Queue.Log;
 using HighPerfMta.Queue.Records;
@@ -41,7 +42,7 @@ internal sealed partial class Checkpointer(MailQueue queue)
         try
         {
             long address = queue.Log.TailAddress;
-            await queue.Changes.SettleAsync().WaitAsync(SettleLimit, queue.Time, cancellation);
+            await queue.Changes.SettleAsync().WithinAsync(SettleLimit, queue.Time, cancellation);
             await WriteAsync(address, cancellation);
             Volatile.Write(ref _last, address);
             Written++;

@@ -1,3 +1,4 @@
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Storage;
 using Microsoft.Extensions.Logging;
 
@@ -13,7 +14,7 @@ public sealed partial class FasterRecordLog
     private static readonly TimeSpan CloseLimit = TimeSpan.FromSeconds(10);
 
     private readonly object _keeperGate = new();
-    private readonly Thread _keeper;
+    private readonly BackgroundLoop _keeper;
     private ITimer? _watchdog;
     private ITimer? _ticker;
     private TaskCompletionSource? _capacity;
@@ -87,21 +88,18 @@ public sealed partial class FasterRecordLog
         }
 
         byte[] payload = ResumedPayload.Write(previousTail, _files.Unfinished);
-        bool appended = engine.TryAppend(RecordHeader.Resumed, 0, payload, out long address);
-        long until = address + RecordHeader.Footprint(payload.Length);
-        if (!appended || !engine.TryWait(until, _waiters, out ValueTask durable))
+        if (!engine.TryAppend(RecordHeader.Resumed, 0, payload, out long address))
         {
             OnEngineFailed(engine, new IOException("the first record of the run could not be appended"));
             return false;
         }
 
-        using var done = new ManualResetEventSlim();
-        Task waiting = durable.AsTask();
-        waiting.GetAwaiter().OnCompleted(done.Set);
-        done.Wait();
-        if (!waiting.IsCompletedSuccessfully)
+        try
         {
-            _ = waiting.Exception;
+            _background.Await(() => WaitAsync(engine, address + RecordHeader.Footprint(payload.Length)));
+        }
+        catch (LogUnavailableException)
+        {
             return false;
         }
 
@@ -115,6 +113,16 @@ public sealed partial class FasterRecordLog
         }
 
         return true;
+    }
+
+    private async Task WaitAsync(LogEngine engine, long until)
+    {
+        if (!engine.TryWait(until, _waiters, out ValueTask durable))
+        {
+            throw Unavailable(engine);
+        }
+
+        await durable;
     }
 
     private bool TryWriteSlot(LogEngine engine, long begin)
@@ -190,9 +198,9 @@ public sealed partial class FasterRecordLog
             capacity = _capacity;
             _capacity = null;
             _keeperWork = true;
-            Monitor.Pulse(_keeperGate);
         }
 
+        _keeper.Wake();
         capacity?.TrySetResult();
     }
 
@@ -206,38 +214,36 @@ public sealed partial class FasterRecordLog
         }
     }
 
-    private void Keep()
+    private TimeSpan? Keep(bool rested)
     {
-        while (true)
+        bool retry;
+        lock (_keeperGate)
         {
-            bool retry;
-            lock (_keeperGate)
+            if (_keeperStopping)
             {
-                while (!_keeperWork && !_keeperStopping)
-                {
-                    Monitor.Wait(_keeperGate);
-                }
-
-                if (_keeperStopping)
-                {
-                    return;
-                }
-
-                _keeperWork = false;
-                retry = _retryDue;
-                _retryDue = false;
+                return null;
             }
 
-            TellCondition();
-            if (_told == LogCondition.Failing && retry)
+            if (!_keeperWork)
             {
-                // Only after the failure was told: its receivers must know of it before what was lost looks durable.
-                TryResume();
-                TellCondition();
+                return Timeout.InfiniteTimeSpan;
             }
 
-            Truncate();
+            _keeperWork = false;
+            retry = _retryDue;
+            _retryDue = false;
         }
+
+        TellCondition();
+        if (_told == LogCondition.Failing && retry)
+        {
+            // Only after the failure was told: its receivers must know of it before what was lost looks durable.
+            TryResume();
+            TellCondition();
+        }
+
+        Truncate();
+        return TimeSpan.Zero;
     }
 
     private void TellCondition()
@@ -371,9 +377,9 @@ public sealed partial class FasterRecordLog
         lock (_keeperGate)
         {
             _keeperStopping = true;
-            Monitor.Pulse(_keeperGate);
         }
 
+        _keeper.Wake();
         TimeSpan limit = _options.WriteTimeout < CloseLimit ? _options.WriteTimeout : CloseLimit;
         bool ended = _keeper.Join(limit);
         LogEngine engine = Engine;
@@ -402,7 +408,7 @@ public sealed partial class FasterRecordLog
         new Thread(() =>
         {
             _ = engine.Join(Timeout.InfiniteTimeSpan);
-            _keeper.Join();
+            _ = _keeper.Join(Timeout.InfiniteTimeSpan);
             _ = _stock.Stop(Timeout.InfiniteTimeSpan);
             _files.Dispose();
         })

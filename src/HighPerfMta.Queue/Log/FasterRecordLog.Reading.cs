@@ -72,7 +72,7 @@ public sealed partial class FasterRecordLog
 
         try
         {
-            await written.ConfigureAwait(false);
+            await written;
         }
         catch (LogUnavailableException e)
         {
@@ -107,7 +107,7 @@ public sealed partial class FasterRecordLog
 
         try
         {
-            await written.ConfigureAwait(false);
+            await written;
         }
         catch (LogUnavailableException e)
         {

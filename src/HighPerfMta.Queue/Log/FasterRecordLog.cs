@@ -1,3 +1,4 @@
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Storage;
 using Microsoft.Extensions.Logging;
 
@@ -15,6 +16,7 @@ public sealed partial class FasterRecordLog : IRecordLog
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
     private readonly IDisk _disk;
+    private readonly Background _background;
     private readonly LogFiles _files;
     private readonly WaiterPool _waiters = new();
     private readonly EngineSetup _setup;
@@ -27,12 +29,13 @@ public sealed partial class FasterRecordLog : IRecordLog
     private volatile LostRange[] _lost = [];
     private bool _appended;
 
-    private FasterRecordLog(QueueOptions options, TimeProvider time, ILogger logger, IDisk disk, LogFiles files)
+    private FasterRecordLog(QueueOptions options, TimeProvider time, ILogger logger, IDisk disk, LogFiles files, Background background)
     {
         _options = options;
         _time = time;
         _logger = logger;
         _disk = disk;
+        _background = background;
         _files = files;
         _store = files.Store;
         _pageSize = files.Superblock.PageSize;
@@ -41,15 +44,15 @@ public sealed partial class FasterRecordLog : IRecordLog
         Damage = files.Scan.Damage.ConvertAll(static f => f.Range);
         _begin = files.Begin;
         _truncateTo = files.Begin;
-        _stock = new SegmentStock(disk, _store, options.ReadySegments, options.DiskLowWater, Wake, logger);
+        _stock = new SegmentStock(disk, _store, options.ReadySegments, options.DiskLowWater, Wake, logger, background);
         _setup = new EngineSetup(
-            _store, _stock, files.Slots, _pageSize, MemoryFor(options.Memory, _pageSize), files.Superblock.Salt, options.Sync, time)
+            _store, _stock, files.Slots, _pageSize, MemoryFor(options.Memory, _pageSize), files.Superblock.Salt, options.Sync, time, background)
         {
             Failed = OnEngineFailed,
             Advanced = OnAdvanced,
         };
         _engine = null!;
-        _keeper = new Thread(Keep) { IsBackground = true, Name = "hpmta-log-keeper" };
+        _keeper = background.NewLoop("hpmta-log-keeper", Keep);
     }
 
     public int MaxPayload => SegmentReader.MaxPayloadOf(_pageSize);
@@ -76,15 +79,17 @@ public sealed partial class FasterRecordLog : IRecordLog
     /// <param name="time">The clock of time-outs and retries.</param>
     /// <param name="logger">Where trouble is told; may be null.</param>
     /// <param name="disk">The disk; the operating system's if null.</param>
+    /// <param name="background">Where its loops run; threads of their own if null.</param>
     /// <exception cref="LogOpenException">Somebody else has it open, it is of another format, or its files do not fit together.</exception>
-    public static FasterRecordLog Open(QueueOptions options, TimeProvider time, ILogger? logger = null, IDisk? disk = null)
+    public static FasterRecordLog Open(QueueOptions options, TimeProvider time, ILogger? logger = null, IDisk? disk = null, Background? background = null)
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(time);
         logger ??= Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance;
         disk ??= new OsDisk();
-        LogFiles files = LogFiles.Open(options, disk, logger);
-        var log = new FasterRecordLog(options, time, logger, disk, files);
+        background ??= Background.Threads;
+        LogFiles files = LogFiles.Open(options, disk, logger, background);
+        var log = new FasterRecordLog(options, time, logger, disk, files, background);
         try
         {
             log.Start();
@@ -149,7 +154,11 @@ public sealed partial class FasterRecordLog : IRecordLog
         if (Interlocked.Exchange(ref _closed, 1) == 0)
         {
             // Closing writes and waits for the disk: never on the caller's thread.
-            await Task.Run(Close).ConfigureAwait(false);
+            await _background.Run(() =>
+            {
+                Close();
+                return Task.CompletedTask;
+            });
         }
     }
 
@@ -183,7 +192,7 @@ public sealed partial class FasterRecordLog : IRecordLog
             engine.CommitSoon();
             try
             {
-                await (fits ? room : capacity).WaitAsync(left, _time, cancellation).ConfigureAwait(false);
+                await (fits ? room : capacity).WithinAsync(left, _time, cancellation);
             }
             catch (TimeoutException)
             {

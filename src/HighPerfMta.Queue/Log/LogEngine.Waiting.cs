@@ -28,26 +28,31 @@ internal sealed partial class LogEngine
             waiter.Next = _waiters;
             _waiters = waiter;
             task = waiter.Task;
-            if (until > _wanted)
+            if (until <= _wanted)
             {
-                _wanted = until;
-                Monitor.Pulse(_gate);
+                return true;
             }
 
-            return true;
+            _wanted = until;
         }
+
+        _loop.Wake();
+        return true;
     }
 
     public void CommitSoon()
     {
         lock (_gate)
         {
-            if (!_soon)
+            if (_soon)
             {
-                _soon = true;
-                Monitor.Pulse(_gate);
+                return;
             }
+
+            _soon = true;
         }
+
+        _loop.Wake();
     }
 
     /// <summary>Completes when a write has made room in log memory, or the run failed. Take it before the attempt that may find no room.</summary>
@@ -82,9 +87,9 @@ internal sealed partial class LogEngine
             _waiters = null;
             room = _room;
             _room = null;
-            Monitor.Pulse(_gate);
         }
 
+        _loop.Wake();
         for (DurabilityWaiter? waiter = waiters; waiter is not null;)
         {
             DurabilityWaiter? next = waiter.Next;

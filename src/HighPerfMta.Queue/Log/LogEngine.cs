@@ -1,11 +1,12 @@
 using System.Reflection;
 using FASTER.core;
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Storage;
 
 namespace HighPerfMta.Queue.Log;
 
 /// <summary>What one run of the log needs from its owner.</summary>
-internal sealed record EngineSetup(SegmentStore Store, SegmentStock Stock, CommitSlots Slots, int PageSize, long Memory, ulong Salt, bool Sync, TimeProvider Time)
+internal sealed record EngineSetup(SegmentStore Store, SegmentStock Stock, CommitSlots Slots, int PageSize, long Memory, ulong Salt, bool Sync, TimeProvider Time, Background Background)
 {
     /// <summary>Something failed on the engine's thread; called there.</summary>
     public required Action<LogEngine, Exception> Failed { get; init; }
@@ -33,7 +34,7 @@ internal sealed partial class LogEngine
     private readonly FasterLog _log;
     private readonly LightEpoch _epoch;
     private readonly Func<long, bool, bool> _flushUntil;
-    private readonly Thread _thread;
+    private readonly BackgroundLoop _loop;
     private readonly uint _seed;
     private readonly object _gate = new();
     private readonly HashSet<int> _touched = [];
@@ -88,8 +89,8 @@ internal sealed partial class LogEngine
 
         _epoch = (LightEpoch)FieldOf(_log, "epoch");
         _flushUntil = FlushOf(_log);
-        _thread = new Thread(Run) { IsBackground = true, Name = "hpmta-log-commit" };
-        _thread.Start();
+        _loop = setup.Background.NewLoop("hpmta-log-commit", Turn);
+        _loop.Start();
     }
 
     public long Start { get; }
@@ -111,7 +112,7 @@ internal sealed partial class LogEngine
     public long WrittenEnd => Volatile.Read(ref _writtenEnd);
 
     /// <summary>True when the thread has ended: no write of this run can still reach the disk.</summary>
-    public bool HasExited => !_thread.IsAlive;
+    public bool HasExited => _loop.IsAtRest;
 
     /// <summary>When the disk operation under way began, by <see cref="TimeProvider.GetTimestamp"/>; 0 if none is.</summary>
     public long OperationStarted => Volatile.Read(ref _operationStarted);
@@ -178,42 +179,46 @@ internal sealed partial class LogEngine
         lock (_gate)
         {
             _stopping = true;
-            Monitor.Pulse(_gate);
         }
+
+        _loop.Wake();
     }
 
-    public bool Join(TimeSpan limit) => _thread.Join(limit);
+    public bool Join(TimeSpan limit) => _loop.Join(limit);
 
     private void Enqueue(PageWrite write)
     {
         lock (_gate)
         {
             _queue.Add(write);
-            Monitor.Pulse(_gate);
         }
+
+        _loop.Wake();
     }
 
-    private void Run()
+    private TimeSpan? Turn(bool rested)
     {
         try
         {
-            while (WaitForWork(out bool commit, out bool stopping))
+            if (!TakeWork(rested, out bool commit, out bool stopping))
             {
-                if (commit)
-                {
-                    Commit();
-                }
-                else
-                {
-                    Kick();
-                }
+                return Rest();
+            }
 
-                WriteQueued();
-                if (stopping && Durable >= Tail)
-                {
-                    FlushTouched();
-                    return;
-                }
+            if (commit)
+            {
+                Commit();
+            }
+            else
+            {
+                Kick();
+            }
+
+            WriteQueued();
+            if (stopping && Durable >= Tail)
+            {
+                FlushTouched();
+                return null;
             }
         }
         catch (Exception e)
@@ -223,26 +228,39 @@ internal sealed partial class LogEngine
                 _setup.Failed(this, e);
             }
         }
+
+        return Rest();
     }
 
-    private bool WaitForWork(out bool commit, out bool stopping)
+    private bool TakeWork(bool rested, out bool commit, out bool stopping)
     {
         lock (_gate)
         {
-            while (_failure is null && !_stopping && _wanted <= _issued && _queue.Count == 0)
-            {
-                bool overdue = _issued > Math.Max(_durable, Start);
-                TimeSpan limit = overdue ? KickDelay : _soon ? SoonDelay : _touched.Count > 0 ? UnsyncedFlushInterval : Timeout.InfiniteTimeSpan;
-                if (!Monitor.Wait(_gate, limit))
-                {
-                    break;
-                }
-            }
-
             stopping = _stopping;
             commit = _soon || _stopping || _wanted > _issued;
+            if (_failure is not null || (!rested && !HasWork))
+            {
+                return false;
+            }
+
             _soon = false;
-            return _failure is null;
+            return true;
+        }
+    }
+
+    private bool HasWork => _stopping || _wanted > _issued || _queue.Count > 0;
+
+    /// <summary>How long nothing has to be done if nobody asks; null when the run has failed.</summary>
+    private TimeSpan? Rest()
+    {
+        lock (_gate)
+        {
+            bool overdue = _issued > Math.Max(_durable, Start);
+            return _failure is not null ? null
+                : HasWork ? TimeSpan.Zero
+                : overdue ? KickDelay
+                : _soon ? SoonDelay
+                : _touched.Count > 0 ? UnsyncedFlushInterval : Timeout.InfiniteTimeSpan;
         }
     }
 

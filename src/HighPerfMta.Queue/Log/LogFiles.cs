@@ -1,4 +1,5 @@
 using System.Numerics;
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Storage;
 using Microsoft.Extensions.Logging;
 
@@ -48,7 +49,7 @@ internal sealed class LogFiles : IDisposable
     /// <summary>The checkpoint that the scan began at, once; its taker disposes it.</summary>
     public CheckpointReader? TakeCheckpoint() => Interlocked.Exchange(ref _checkpoint, null);
 
-    public static LogFiles Open(QueueOptions options, IDisk disk, ILogger logger)
+    public static LogFiles Open(QueueOptions options, IDisk disk, ILogger logger, Background background)
     {
         string root = options.DataDirectory;
         IDisposable? directoryLock = null;
@@ -61,7 +62,7 @@ internal sealed class LogFiles : IDisposable
             string folder = Path.Combine(root, LogFolder);
             if (!disk.DirectoryExists(folder))
             {
-                Create(options, disk, root, folder);
+                Create(options, disk, root, folder, background);
             }
 
             SyncNames(disk, Path.GetFullPath(folder), logger);
@@ -108,7 +109,7 @@ internal sealed class LogFiles : IDisposable
     }
 
     // Everything is made under another name and renamed as a whole, so that a log folder without its superblock or first segment never exists.
-    private static void Create(QueueOptions options, IDisk disk, string root, string folder)
+    private static void Create(QueueOptions options, IDisk disk, string root, string folder, Background background)
     {
         ValidateSizes(options);
         string building = Path.Combine(root, NewFolder);
@@ -120,7 +121,7 @@ internal sealed class LogFiles : IDisposable
             disk, Path.Combine(building, CommitSlots.FileName), superblock.Salt, new CommitPoint(LogScanner.FirstAddress, LogScanner.FirstAddress));
         using (var store = new SegmentStore(disk, building, options.SegmentSize))
         using (var stock = new SegmentStock(
-            disk, store, options.ReadySegments, lowWater: 0, static () => { }, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance))
+            disk, store, options.ReadySegments, lowWater: 0, static () => { }, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance, background))
         {
             stock.Provide(0);
         }

@@ -1,10 +1,11 @@
 using System.Globalization;
+using HighPerfMta.Queue.Async;
 using Microsoft.Extensions.Logging;
 
 namespace HighPerfMta.Queue.Storage;
 
 /// <summary>
-/// Makes zero-filled, synced segment files ahead of need, on its own thread, and hands them out by renaming. Old segments are never used again:
+/// Makes zero-filled, synced segment files ahead of need, on a loop of its own, and hands them out by renaming. Old segments are never used again:
 /// stale bytes after a tail could be taken for records. Real zeros, not fallocate: then a commit changes no file-system metadata and costs one flush.
 /// </summary>
 internal sealed class SegmentStock : IDisposable
@@ -21,7 +22,7 @@ internal sealed class SegmentStock : IDisposable
     private readonly Action _changed;
     private readonly object _gate = new();
     private readonly Queue<string> _spares = new();
-    private readonly Thread _thread;
+    private readonly BackgroundLoop _loop;
     private bool _work = true;
     private bool _stopping;
     private bool _lowSpace;
@@ -35,7 +36,8 @@ internal sealed class SegmentStock : IDisposable
     /// <param name="lowWater">Free bytes to leave on the disk.</param>
     /// <param name="changed">Called on any thread when the capacity or <see cref="LowSpace"/> changed; must not block.</param>
     /// <param name="logger">Where failures to make a segment are told.</param>
-    public SegmentStock(IDisk disk, SegmentStore store, int target, long lowWater, Action changed, ILogger logger)
+    /// <param name="background">Where the loop runs.</param>
+    public SegmentStock(IDisk disk, SegmentStore store, int target, long lowWater, Action changed, ILogger logger, Background background)
     {
         _disk = disk;
         _store = store;
@@ -43,7 +45,7 @@ internal sealed class SegmentStock : IDisposable
         _lowWater = lowWater;
         _changed = changed;
         _logger = logger;
-        _thread = new Thread(Run) { IsBackground = true, Name = "hpmta-log-stock" };
+        _loop = background.NewLoop("hpmta-log-stock", Turn);
     }
 
     /// <summary>Free disk is below the low water mark, or no segment could be made: refuse new mail.</summary>
@@ -82,7 +84,7 @@ internal sealed class SegmentStock : IDisposable
         {
         }
 
-        _thread.Start();
+        _loop.Start();
     }
 
     /// <summary>Looks at the free space again and fills what is missing.</summary>
@@ -91,8 +93,9 @@ internal sealed class SegmentStock : IDisposable
         lock (_gate)
         {
             _work = true;
-            Monitor.Pulse(_gate);
         }
+
+        _loop.Wake();
     }
 
     /// <summary>Puts a zeroed segment in place under its name. Without a spare it is made now, by the caller.</summary>
@@ -131,46 +134,39 @@ internal sealed class SegmentStock : IDisposable
         Refresh();
     }
 
-    /// <summary>Asks the thread to end and waits for it at most so long.</summary>
+    /// <summary>Asks the loop to end and waits for it at most so long.</summary>
     public bool Stop(TimeSpan limit)
     {
         lock (_gate)
         {
             _stopping = true;
-            Monitor.Pulse(_gate);
         }
 
-        if (_thread.ThreadState.HasFlag(ThreadState.Unstarted))
-        {
-            return true;
-        }
-
-        return _thread.Join(limit);
+        _loop.Wake();
+        return _loop.Join(limit);
     }
 
     public void Dispose() => _ = Stop(TimeSpan.FromSeconds(1));
 
-    private void Run()
+    private TimeSpan? Turn(bool rested)
     {
-        while (true)
+        lock (_gate)
         {
-            lock (_gate)
+            if (_stopping)
             {
-                while (!_work && !_stopping)
-                {
-                    Monitor.Wait(_gate);
-                }
-
-                if (_stopping)
-                {
-                    return;
-                }
-
-                _work = false;
+                return null;
             }
 
-            FillUp();
+            if (!_work)
+            {
+                return Timeout.InfiniteTimeSpan;
+            }
+
+            _work = false;
         }
+
+        FillUp();
+        return TimeSpan.Zero;
     }
 
     private void FillUp()

@@ -1,3 +1,4 @@
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Storage;
 using HighPerfMta.TestKit;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -81,7 +82,7 @@ public class SegmentStockTests
         Assert.True(store.Contains(0));
     }
 
-    private SegmentStock Stock(SegmentStore store) => new(_disk, store, target: 2, lowWater: 0, static () => { }, NullLogger.Instance);
+    private SegmentStock Stock(SegmentStore store) => new(_disk, store, target: 2, lowWater: 0, static () => { }, NullLogger.Instance, Background.Threads);
 
     private void Put(string path, byte[] contents)
     {

@@ -1,0 +1,92 @@
+using System.Runtime.ExceptionServices;
+
+namespace HighPerfMta.Queue.Async;
+
+/// <summary>Tasks on the thread pool, loops on threads of their own.</summary>
+internal sealed class ThreadedBackground : Background
+{
+    public override Task Run(Func<Task> work) => Task.Run(work);
+
+    public override BackgroundLoop NewLoop(string name, LoopTurn turn) => new Loop(name, turn);
+
+    public override void Await(Func<Task> work)
+    {
+        using ManualResetEventSlim done = new();
+        Exception? error = null;
+        _ = WatchAsync();
+        done.Wait();
+        if (error is not null)
+        {
+            ExceptionDispatchInfo.Throw(error);
+        }
+
+        async Task WatchAsync()
+        {
+            try
+            {
+                await work();
+            }
+            catch (Exception e)
+            {
+                error = e;
+            }
+
+            done.Set();
+        }
+    }
+
+    private sealed class Loop : BackgroundLoop
+    {
+        private readonly LoopTurn _turn;
+        private readonly Thread _thread;
+        private readonly object _gate = new();
+        private bool _woken;
+
+        public Loop(string name, LoopTurn turn)
+        {
+            _turn = turn;
+            _thread = new Thread(Run) { IsBackground = true, Name = name };
+        }
+
+        public override bool IsAtRest => !_thread.IsAlive;
+
+        public override void Start() => _thread.Start();
+
+        public override void Wake()
+        {
+            // Whoever wakes has said what there is to do under a lock that the turn takes too: a turn that has not seen it comes after the flag is taken down.
+            if (Volatile.Read(ref _woken))
+            {
+                return;
+            }
+
+            lock (_gate)
+            {
+                _woken = true;
+                Monitor.Pulse(_gate);
+            }
+        }
+
+        public override bool Join(TimeSpan limit) => _thread.ThreadState.HasFlag(ThreadState.Unstarted) || _thread.Join(limit);
+
+        private void Run()
+        {
+            bool rested = false;
+            while (_turn(rested) is { } limit)
+            {
+                rested = limit != TimeSpan.Zero && Sleep(limit);
+            }
+        }
+
+        /// <summary>True when the time is over and nobody woke the loop.</summary>
+        private bool Sleep(TimeSpan limit)
+        {
+            lock (_gate)
+            {
+                bool rested = !_woken && !Monitor.Wait(_gate, limit) && !_woken;
+                _woken = false;
+                return rested;
+            }
+        }
+    }
+}
