@@ -9,6 +9,7 @@ internal sealed class ChangeGate
     private readonly int[] _under = new int[32];
     private int _phase;
     private TaskCompletionSource? _settled;
+    private Task _settling = Task.CompletedTask;
 
     /// <summary>Begins a change; give the result to <see cref="Leave"/>.</summary>
     public int Enter()
@@ -34,19 +35,29 @@ internal sealed class ChangeGate
         }
     }
 
-    /// <summary>Completes when all changes that were under way at the call are whole.</summary>
-    public Task SettleAsync()
-    {
-        TaskCompletionSource settled = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        Volatile.Write(ref _settled, settled);
-        int before = _phase;
-        Interlocked.Exchange(ref _phase, 1 - before);
-        if (Volatile.Read(ref Counter(before)) == 0)
-        {
-            settled.TrySetResult();
-        }
+    /// <summary>
+    /// Completes when all changes that were under way at the call are whole. A call whose caller gave up waiting goes on: the next one waits for it too, for it may be the only one to know of a
+    /// change that is still under way.
+    /// </summary>
+    public Task SettleAsync() => _settling = SettleAfterAsync(_settling);
 
-        return settled.Task;
+    private async Task SettleAfterAsync(Task before)
+    {
+        await before;
+        int phase = _phase;
+        Interlocked.Exchange(ref _phase, 1 - phase);
+        while (true)
+        {
+            TaskCompletionSource settled = new(TaskCreationOptions.RunContinuationsAsynchronously);
+            Volatile.Write(ref _settled, settled);
+            Interlocked.MemoryBarrier();
+            if (Volatile.Read(ref Counter(phase)) == 0)
+            {
+                return;
+            }
+
+            await settled.Task;
+        }
     }
 
     // Apart, so that the two are in different cache lines.

@@ -15,7 +15,10 @@ public sealed partial class MailQueue
 {
     private static readonly TimeSpan HousekeepingInterval = TimeSpan.FromSeconds(1);
 
+    private const int MaxUnmovable = 1000;
+
     private readonly CancellationTokenSource _stopping = new();
+    private readonly HashSet<MessageId> _unmovable = [];
     private Checkpointer _checkpointer = null!;
     private Compactor _compactor = null!;
     private Replayer? _replayer;
@@ -75,6 +78,20 @@ public sealed partial class MailQueue
         }
 
         Unreadable(_logger, error, id);
+    }
+
+    /// <summary>A message that compaction cannot read stays where it is, and the log's head with it. Told once for each.</summary>
+    internal void ReportUnmovable(MessageId id, Exception error)
+    {
+        if (_unmovable.Count >= MaxUnmovable)
+        {
+            _unmovable.Clear();
+        }
+
+        if (_unmovable.Add(id))
+        {
+            Unmovable(_logger, id, error.Message);
+        }
     }
 
     /// <summary>Compacts and makes a checkpoint now, whatever is due; for tests and for the end.</summary>
@@ -240,6 +257,9 @@ public sealed partial class MailQueue
 
     [LoggerMessage(22, LogLevel.Error, "Message {Id} cannot be read and is set aside; its records stay in the log")]
     private static partial void Unreadable(ILogger logger, Exception error, MessageId id);
+
+    [LoggerMessage(25, LogLevel.Warning, "Message {Id} cannot be moved from the log's head and keeps the segments there: {Reason}")]
+    private static partial void Unmovable(ILogger logger, MessageId id, string reason);
 
     [LoggerMessage(23, LogLevel.Error, "Housekeeping of the queue failed; it goes on with the next turn")]
     private static partial void HousekeepingFailed(ILogger logger, Exception error);

@@ -2,9 +2,14 @@ using HighPerfMta.Fuzz;
 using SharpFuzz;
 
 // A target under libFuzzer or AFL, or a file that broke one: see docs/testing.md.
+if (args is ["simulate", ..])
+{
+    return SimulateCommand.Run(args[1..]);
+}
+
 if (args.Length == 0 || !Targets.All.TryGetValue(args[0], out Action<byte[]>? target))
 {
-    Console.Error.WriteLine($"usage: HighPerfMta.Fuzz TARGET [FILE...]\ntargets: {string.Join(' ', Targets.All.Keys)}");
+    Console.Error.WriteLine($"usage: HighPerfMta.Fuzz TARGET [FILE...]\n       {SimulateCommand.Usage}\ntargets: {string.Join(' ', Targets.All.Keys)}");
     return 2;
 }
 

@@ -119,6 +119,16 @@ public sealed partial class FaultyDisk : IDisk
         }
     }
 
+    /// <summary>Whether no power failure can change these octets any more: they were flushed, and so was the file's name.</summary>
+    public bool IsDurable(string path, long offset, int length)
+    {
+        lock (_gate)
+        {
+            (Folder folder, string name) = Locate(path);
+            return folder.IsSynced(name) && folder.Find(name) is FileNode file && file.IsDurable(offset, length);
+        }
+    }
+
     /// <summary>Removes a file as an accident would, durably.</summary>
     public void Remove(string path)
     {

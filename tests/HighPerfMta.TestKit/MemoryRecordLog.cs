@@ -60,6 +60,8 @@ public sealed class MemoryRecordLog : IRecordLog
 
     public long ReplayEnd => DurableAddress;
 
+    public bool IsUnfinished(long address) => false;
+
     public CheckpointReader? Checkpoint => CheckpointReader.Open(_disk, Folder, Salt, out _) is { } found && found.Address >= BeginAddress ? found : null;
 
     public CheckpointWriter BeginCheckpoint(long address)

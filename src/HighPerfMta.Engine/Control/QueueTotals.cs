@@ -70,7 +70,7 @@ internal sealed class QueueTotals
     public static IReadOnlyList<string> Keys { get; } = ["domain", "site", "state", "reason"];
 
     /// <summary>The entry does not say to which groups the job belongs, or how many recipients it has.</summary>
-    public bool NeedsRecord(in Job job) => job.Count == ushort.MaxValue || _by switch
+    public bool NeedsRecord(in Job job) => job.Count == Job.MostCount || _by switch
     {
         "domain" => job.Has(JobFlags.Mixed),
         "site" => !_sites.TryFind(job, out _),

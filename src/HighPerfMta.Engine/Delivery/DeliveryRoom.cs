@@ -203,7 +203,7 @@ public sealed partial class DeliveryRoom : IDelivery
     {
         _services.Stop();
         PostToAll(new DeliveryEvent(DeliveryEventKind.Drain));
-        Task drained = Task.WhenAll(_shards.Select(static s => s.Drained).Append(_router.QuietAsync()));
+        Task drained = QuietAsync();
         if (await EndsAsync(drained, _services.Options.DrainTimeout, cancellation))
         {
             return;
@@ -221,6 +221,17 @@ public sealed partial class DeliveryRoom : IDelivery
         {
             _services.Logger.DrainUnfinished(CutOffTime.TotalSeconds, _services.Permits.Used);
         }
+    }
+
+    private async Task QuietAsync()
+    {
+        Task quiet = _router.QuietAsync();
+        foreach (DeliveryShard shard in _shards)
+        {
+            await shard.Drained;
+        }
+
+        await quiet;
     }
 
     private async Task<bool> EndsAsync(Task task, TimeSpan limit, CancellationToken cancellation)

@@ -149,7 +149,7 @@ internal sealed partial class Compactor(MailQueue queue)
         }
         catch (RecordUnreadableException e)
         {
-            queue.ReportUnreadable(new MessageId(id), e);
+            queue.ReportUnmovable(new MessageId(id), e);
             return null;
         }
     }

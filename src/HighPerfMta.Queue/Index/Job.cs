@@ -73,6 +73,10 @@ public struct Job
 
     private const byte PlaceMask = 7;
     private const int StateUnit = 16;
+    private const ushort PartBit = 0x8000;
+
+    /// <summary>Where <see cref="Count"/> saturates.</summary>
+    public const int MostCount = PartBit - 1;
 
     /// <summary>The message's id; 0 when the slot is free. Its upper 44 bits are the milliseconds since 1970 at which the message was accepted.</summary>
     [FieldOffset(0)]
@@ -113,9 +117,8 @@ public struct Job
     [FieldOffset(40)]
     public ushort Route;
 
-    /// <summary>Open recipients, saturating.</summary>
     [FieldOffset(42)]
-    public ushort Count;
+    private ushort _recipients;
 
     /// <summary>The recipients' domain, a number in <see cref="JobNames.Domains"/>; 0 when <see cref="JobFlags.Mixed"/>.</summary>
     [FieldOffset(44)]
@@ -150,6 +153,20 @@ public struct Job
 
     [FieldOffset(63)]
     private byte _stateUnits;
+
+    /// <summary>Open recipients, saturating at <see cref="MostCount"/>.</summary>
+    public int Count
+    {
+        readonly get => _recipients & MostCount;
+        set => _recipients = (ushort)((_recipients & PartBit) | Math.Min(MostCount, value));
+    }
+
+    /// <summary>The message has more recipients than the job's open ones: others are another job's, or finished.</summary>
+    public bool IsPart
+    {
+        readonly get => (_recipients & PartBit) != 0;
+        set => _recipients = (ushort)((_recipients & MostCount) | (value ? PartBit : 0));
+    }
 
     /// <summary>Address of the Accepted record.</summary>
     public long Accepted

@@ -124,7 +124,8 @@ internal sealed class JobBook(LiveSegments live)
 
         job.Domain = mixed ? 0 : Names.Domains.Acquire(first.Domain);
         job.Flags = job.Domain == 0 ? job.Flags | JobFlags.Mixed : job.Flags & ~JobFlags.Mixed;
-        job.Count = (ushort)Math.Min(ushort.MaxValue, count);
+        job.Count = count;
+        job.IsPart = count < envelope.Recipients.Length;
         job.RecipientHash = count == 1 ? JobNames.HashOf(first.LocalPart) : (ushort)0;
         Names.Domains.Release(before);
     }
@@ -178,7 +179,7 @@ internal sealed class JobBook(LiveSegments live)
             last ??= state.LastOutcome;
         }
 
-        if (open != job.Count && open < ushort.MaxValue)
+        if (open != job.Count && open < Job.MostCount)
         {
             int[] left = [.. message.Recipients];
             Describe(ref job, message.Envelope, Array.FindAll(left, i => !message.GetRecipient(i).IsFinal));

@@ -57,8 +57,20 @@ public sealed partial class FasterRecordLog
     public void Scan(long from, long to, RecordVisitor visitor, CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(visitor);
-        new LogScanner(_store, _pageSize, _files.Superblock.Salt).Scan(from, to, visitor, cancellation);
+        LogScanner scanner = new(_store, _pageSize, _files.Superblock.Salt);
+        if (from < _files.ScannedFrom)
+        {
+            // What the opening did not look at: the record that says what is unfinished comes behind those that refer to it.
+            ScanResult below = scanner.Scan(from, to, null, cancellation);
+            _files.Scan.Unfinished.AddRange(below.Unfinished);
+            _files.Scan.Skipped.AddRange(below.Skipped);
+        }
+
+        scanner.Scan(from, to, visitor, cancellation);
     }
+
+    public bool IsUnfinished(long address) =>
+        _files.Unfinished.Exists(r => r.Contains(address)) || _files.Scan.Unfinished.Exists(r => r.Contains(address)) || _files.Scan.Skipped.Exists(r => r.Contains(address));
 
     private async ValueTask WaitUntilWrittenAsync(long address, CancellationToken cancellation)
     {

@@ -140,6 +140,12 @@ public interface IRecordLog : IAsyncDisposable
     /// <summary>Where the records that were found when the log was opened end.</summary>
     long ReplayEnd { get; }
 
+    /// <summary>
+    /// Whether an address was found to lie where a crash or a failure left a write unfinished. Nothing from there on was acknowledged then in the run that wrote it: a record that refers to what should be there belongs to
+    /// something that never came to be.
+    /// </summary>
+    bool IsUnfinished(long address);
+
     /// <summary>The checkpoint that was found when the log was opened; null if there is none that can be used. The caller disposes it.</summary>
     CheckpointReader? Checkpoint { get; }
 

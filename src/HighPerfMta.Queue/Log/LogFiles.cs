@@ -41,6 +41,9 @@ internal sealed class LogFiles : IDisposable
 
     public ScanResult Scan { get; private set; } = new();
 
+    /// <summary>Where <see cref="Scan"/> began: at the log's head, or at its checkpoint.</summary>
+    public long ScannedFrom { get; private set; }
+
     /// <summary>Ranges that the last run left unfinished between records: nothing in them was acknowledged, as far as the log knows.</summary>
     public List<AddressRange> Unfinished { get; } = [];
 
@@ -183,6 +186,7 @@ internal sealed class LogFiles : IDisposable
         long end = Math.Max(((long)Store.Last + 1) << Store.Bits, RoundUp(point.Durable));
         FindCheckpoint(end, logger);
         long from = _checkpoint?.Address ?? Begin;
+        ScannedFrom = from;
         Scan = new LogScanner(Store, Superblock.PageSize, Superblock.Salt).Scan(from, end, null, CancellationToken.None);
         CheckSegments(from);
         if (Slots.Latest is null)

@@ -21,10 +21,16 @@ internal sealed class ScanResult
 
     /// <summary>Ranges that earlier runs found unfinished and never acknowledged.</summary>
     public List<AddressRange> Unfinished { get; } = [];
+
+    /// <summary>Addresses between two runs: what was given out of them was lost before it was acknowledged.</summary>
+    public List<AddressRange> Skipped { get; } = [];
 }
 
 /// <summary>Addresses from <paramref name="From"/> up to, not including, <paramref name="To"/>.</summary>
-internal readonly record struct AddressRange(long From, long To);
+internal readonly record struct AddressRange(long From, long To)
+{
+    public bool Contains(long address) => From <= address && address < To;
+}
 
 /// <summary>
 /// Payload of the record that opens a run: where the verified records before it end, and the ranges below that which a power failure left unfinished.
@@ -172,6 +178,11 @@ internal sealed class LogScanner(SegmentStore store, int pageSize, ulong salt)
     private void Accept(RecordRef reference, in RecordHeader header, ReadOnlySpan<byte> payload, long begin, RecordVisitor? visitor)
     {
         long previousTail = header.Type == RecordHeader.Resumed ? ResumedPayload.Read(payload, _result.Unfinished) : long.MaxValue;
+        if (previousTail < (reference.Address & -pageSize))
+        {
+            _result.Skipped.Add(new AddressRange(previousTail, reference.Address & -pageSize));
+        }
+
         if (_holeFrom >= 0)
         {
             // Whole pages of zeros: either a run ended there, which this record then says, or what was there never arrived or is lost.

@@ -51,7 +51,8 @@ internal sealed class JobRestorer(MailQueue queue, Replayer replayer)
             return true;
         }
 
-        bool simple = slots.Count == 1 && _book.Jobs[slots[0]].Count == 1 && changes.TrueForAll(static c => !c.Many);
+        // Of several recipients the first one's changes look like those of an only one.
+        bool simple = _book.Jobs[slots[0]] is { Count: 1, IsPart: false } && changes.TrueForAll(static c => !c.Many);
         if (simple)
         {
             return CatchUpOnly(slots[0], changes);

@@ -87,6 +87,11 @@ internal sealed class Replayer(MailQueue queue, bool onCheckpoint)
             throw new InvalidDataException("A message with this id is in the log already");
         }
 
+        if (!IsWhole(accepted))
+        {
+            return;
+        }
+
         StoredBody body = Body(record, accepted);
         queue.Live.PinAt(body.First);
         _slots.Add(record.MessageId, _book.Create(accepted.Envelope, body));
@@ -105,6 +110,12 @@ internal sealed class Replayer(MailQueue queue, bool onCheckpoint)
         }
 
         AcceptedRecord accepted = AcceptedCodec.Read(record.MessageId, record.Payload);
+        if (!IsWhole(accepted))
+        {
+            // The original is still there: it goes only when all of its copy is on stable storage.
+            return;
+        }
+
         StoredBody body = Body(record, accepted);
         if (_slots.TryGetValue(record.MessageId, out int slot))
         {
@@ -120,6 +131,9 @@ internal sealed class Replayer(MailQueue queue, bool onCheckpoint)
             Accept(record);
         }
     }
+
+    /// <summary>False for a message whose record reached the disk in a power failure, and a chunk before it did not: nobody was told that it is accepted.</summary>
+    private bool IsWhole(in AcceptedRecord accepted) => !Array.Exists(accepted.Chunks, c => queue.Log.IsUnfinished(c.Address));
 
     private void Change(scoped in ScannedRecord record)
     {

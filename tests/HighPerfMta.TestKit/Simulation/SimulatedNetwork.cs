@@ -1,0 +1,229 @@
+using HighPerfMta.Engine.Delivery;
+using HighPerfMta.Engine.Routing;
+using HighPerfMta.Protocol.Smtp;
+
+namespace HighPerfMta.TestKit.Simulation;
+
+/// <summary>How a next hop behaves.</summary>
+public enum PeerMood
+{
+    Well, Refuses, Defers, Rejects, Full, LosesConnection, Dies, Hangs, Breaks, Capricious,
+}
+
+/// <summary>How the name of a domain is found.</summary>
+public enum NameMood
+{
+    Known, Slow, Fails, Unknown, HeldByRoute, Discarded, Rejected, Breaks,
+}
+
+/// <summary>
+/// The world that mail goes to, in which things go wrong as the script and the seed say. It outlives the server's processes and reports to the account what it took.
+/// Domains <c>dN.example</c> share <see cref="Sites"/> sites.
+/// </summary>
+public sealed class SimulatedNetwork(Random random, MailAccount account)
+{
+    public const int Domains = 8;
+    public const int Sites = 5;
+
+    private static readonly DeliveryOutcome LostAfterDot =
+        new(DeliveryStatus.Deferred, DeliveryStage.FinalDot, FaultOwner.Site, 0, new EnhancedCode(4, 4, 2), "connection lost after the end of the message");
+
+    private readonly MailAccount _account = account;
+    private readonly PeerMood[] _peers = new PeerMood[Sites];
+    private readonly NameMood[] _names = new NameMood[Domains];
+
+    public void SetPeer(int site, PeerMood mood) => _peers[site % Sites] = mood;
+
+    public void SetName(int domain, NameMood mood) => _names[domain % Domains] = mood;
+
+    /// <summary>Everything works.</summary>
+    public void Heal()
+    {
+        Array.Clear(_peers);
+        Array.Clear(_names);
+    }
+
+    public static string Domain(int number) => $"d{number % Domains}.example";
+
+    /// <summary>The network as one process of the server sees it.</summary>
+    public View For(SimulatedLife life) => new(this, life);
+
+    public sealed class View(SimulatedNetwork network, SimulatedLife life) : ISiteResolver, ICourierFactory
+    {
+        /// <summary>Transactions under way.</summary>
+        public int Transactions { get; private set; }
+
+        public bool TryResolve(string domain, in RouteChoice choice, out SiteDecision decision)
+        {
+            NameMood mood = network.MoodOf(domain);
+            decision = mood is NameMood.Slow or NameMood.Fails or NameMood.Unknown or NameMood.Breaks && choice.To is null ? default : network.Decide(domain, mood, choice);
+            return decision != default;
+        }
+
+        public async ValueTask<SiteDecision> ResolveAsync(string domain, RouteChoice choice, CancellationToken cancellation)
+        {
+            NameMood mood = network.MoodOf(domain);
+            if (mood == NameMood.Slow)
+            {
+                await Task.Delay(TimeSpan.FromSeconds(network.Next(20)), life.Time, cancellation);
+            }
+            else
+            {
+                await Task.Yield();
+            }
+
+            return mood == NameMood.Breaks ? throw new InvalidOperationException("the resolver breaks") : network.Decide(domain, mood, choice);
+        }
+
+        ValueTask<SiteDecision> ISiteResolver.ResolveAsync(string domain, in RouteChoice choice, CancellationToken cancellation) => ResolveAsync(domain, choice, cancellation);
+
+        public ICourier Create(Site site) => new Courier(this, network, life, site);
+
+        internal void Count(int change) => Transactions += change;
+    }
+
+    private int Next(int limit) => random.Next(limit);
+
+    private static int NumberOf(string domain) => domain.Length > 1 && domain[0] == 'd' && char.IsAsciiDigit(domain[1]) ? domain[1] - '0' : 0;
+
+    private NameMood MoodOf(string domain) => _names[NumberOf(domain)];
+
+    private SiteDecision Decide(string domain, NameMood mood, RouteChoice choice)
+    {
+        if (choice.To is { Kind: NextHopKind.Smtp } to)
+        {
+            return Site(to.Port % Sites);
+        }
+
+        return mood switch
+        {
+            NameMood.Fails => new SiteDecision(null, NextHopKind.Mx, new(DeliveryStatus.Deferred, DeliveryStage.Dns, FaultOwner.Local, 0, new EnhancedCode(4, 4, 3), "DNS does not answer")),
+            NameMood.Unknown => new SiteDecision(null, NextHopKind.Mx, new(DeliveryStatus.Failed, DeliveryStage.Dns, FaultOwner.Recipient, 0, new EnhancedCode(5, 1, 2), "no such domain")),
+            NameMood.Rejected => new SiteDecision(null, NextHopKind.Reject, null),
+            NameMood.Discarded => new SiteDecision(null, NextHopKind.Discard, null),
+            NameMood.HeldByRoute when !choice.Released => new SiteDecision(null, NextHopKind.Hold, null),
+            _ => Site(NumberOf(domain) % Sites),
+        };
+    }
+
+    private static SiteDecision Site(int number) => new(new Site($"mx:mx{number}.example", [new SiteHost($"mx{number}.example", 10, 25)]), NextHopKind.Mx, null);
+
+    private sealed class Courier(View view, SimulatedNetwork network, SimulatedLife life, Site site) : ICourier
+    {
+        private readonly int _site = site.Key["mx:mx".Length] - '0';
+
+        public CourierState State { get; private set; } = CourierState.Closed;
+
+        private PeerMood Mood => network._peers[_site] is var mood && mood != PeerMood.Capricious ? mood : (PeerMood)network.Next((int)PeerMood.Capricious);
+
+        public async ValueTask DeliverAsync(DeliveryTask task, CancellationToken cancellation)
+        {
+            view.Count(1);
+            try
+            {
+                await TransactAsync(task, cancellation);
+            }
+            catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+            {
+                End(task, ScriptedCouriers.Cancelled);
+            }
+            finally
+            {
+                view.Count(-1);
+            }
+        }
+
+        private async ValueTask TransactAsync(DeliveryTask task, CancellationToken cancellation)
+        {
+            PeerMood mood = Mood;
+            await Task.Yield();
+            if (mood == PeerMood.Refuses && (State == CourierState.Closed || network.Next(2) == 0))
+            {
+                End(task, ScriptedCouriers.SiteDown);
+                return;
+            }
+
+            if (mood == PeerMood.Breaks && network.Next(2) == 0)
+            {
+                throw new InvalidOperationException("the courier breaks");
+            }
+
+            if (mood == PeerMood.Hangs)
+            {
+                await Task.Delay(TimeSpan.FromSeconds(1 + network.Next(300)), life.Time, cancellation);
+            }
+
+            State = CourierState.Ready;
+            if (mood == PeerMood.LosesConnection && network.Next(2) == 0)
+            {
+                End(task, ScriptedCouriers.SiteDown with { Stage = DeliveryStage.Body });
+                return;
+            }
+
+            await ReadBodyAsync(task, cancellation);
+            for (int i = 0; i < task.RecipientCount; i++)
+            {
+                task.Outcomes[i] = Judge(mood, i);
+            }
+
+            await Task.Yield();
+            Take(task, mood);
+        }
+
+        /// <summary>What the peer got must be what was sent.</summary>
+        private async ValueTask ReadBodyAsync(DeliveryTask task, CancellationToken cancellation)
+        {
+            using Queue.BodyReader reader = life.Queue.OpenBody(task.Message);
+            List<byte> octets = [];
+            while (await reader.ReadAsync(cancellation) is { IsEmpty: false } piece)
+            {
+                octets.AddRange(piece.Span);
+                await Task.Yield();
+            }
+
+            if (!life.IsDead)
+            {
+                network._account.Read(task.Message, [.. octets]);
+            }
+        }
+
+        private DeliveryOutcome Judge(PeerMood mood, int position) => mood switch
+        {
+            PeerMood.Defers => ScriptedCouriers.Deferred with { Text = $"try later {network.Next(4)}" },
+            PeerMood.Rejects => network.Next(3) == 0 ? ScriptedCouriers.Delivered : ScriptedCouriers.Failed,
+            PeerMood.Full => position > 0 ? ScriptedCouriers.TooManyRecipients : ScriptedCouriers.Delivered,
+            _ => ScriptedCouriers.Delivered,
+        };
+
+        /// <summary>The peer has said 250 for some: from here on they have the message, whether or not its server hears of it.</summary>
+        private void Take(DeliveryTask task, PeerMood mood)
+        {
+            for (int i = 0; i < task.RecipientCount && !life.IsDead; i++)
+            {
+                if (task.Outcomes[i].Status == DeliveryStatus.Delivered)
+                {
+                    network._account.Took(life, task.Message, task.RecipientIndexes[i], known: mood != PeerMood.Dies);
+                }
+            }
+
+            if (mood == PeerMood.Dies)
+            {
+                End(task, LostAfterDot);
+            }
+        }
+
+        private void End(DeliveryTask task, DeliveryOutcome outcome)
+        {
+            task.Outcomes.AsSpan(0, task.RecipientCount).Fill(outcome);
+            State = CourierState.Closed;
+        }
+
+        public ValueTask QuitAsync()
+        {
+            State = CourierState.Closed;
+            return default;
+        }
+
+        public ValueTask DisposeAsync() => default;
+    }
+}
