@@ -175,9 +175,17 @@ public sealed partial class MailQueue : IMailQueue
             return await _reader.LoadAsync(slot, id, _hot, cancellation)
                 ?? throw new InvalidOperationException($"Slot {slot} has no job: only the owner loads one");
         }
-        catch (RecordUnreadableException) when (_ledger.FindUnconfirmed(slot, id) is not null)
+        catch (RecordUnreadableException)
         {
-            return _ledger.FindUnconfirmed(slot, id)!;
+            // Only the newest state counts, and what an operator did since is in the entry.
+            Job job = Jobs[slot];
+            if (_ledger.FindUnconfirmed(slot, id, job.State) is not { } unconfirmed)
+            {
+                throw;
+            }
+
+            unconfirmed.Overlay(job);
+            return unconfirmed;
         }
     }
 

@@ -83,13 +83,16 @@ internal sealed class UpdateLedger(IRecordLog log)
     }
 
     /// <summary>As <see cref="Find"/>, also among updates that the log lost a moment ago and has not told of yet.</summary>
-    public QueuedMessage? FindUnconfirmed(int slot, ulong id)
+    /// <param name="slot">The job.</param>
+    /// <param name="id">Its message.</param>
+    /// <param name="state">Address of its state record: a message that an earlier record was made of has not its latest state.</param>
+    public QueuedMessage? FindUnconfirmed(int slot, ulong id, long state)
     {
         lock (_gate)
         {
-            foreach ((_, QueuedMessage message) in _unconfirmed)
+            foreach ((RecordRef record, QueuedMessage message) in _unconfirmed)
             {
-                if (message.Slot == slot && message.Id.Value == id)
+                if (record.Address == state && message.Slot == slot && message.Id.Value == id)
                 {
                     return message;
                 }

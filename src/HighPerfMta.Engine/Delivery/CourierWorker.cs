@@ -174,6 +174,11 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
     private async ValueTask<JobResult> DeliverAsync(QueuedMessage message, int i)
     {
         FindDue(message);
+        if (_todo.Count == 0)
+        {
+            PutOff(message);
+        }
+
         _due = default;
         while (_todo.Count > 0)
         {
@@ -230,6 +235,22 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
             {
                 _todo.Add(recipient);
             }
+        }
+    }
+
+    /// <summary>The entry said that the job is due and its states do not: it waits for what they say, for else it would be asked again at once, and for ever.</summary>
+    private void PutOff(QueuedMessage message)
+    {
+        long due = long.MaxValue;
+        foreach (int recipient in message.Recipients)
+        {
+            RecipientState state = message.GetRecipient(recipient);
+            due = state.IsFinal ? due : Math.Min(due, state.DueAt.UtcTicks);
+        }
+
+        if (message.Slot != 0)
+        {
+            _services.Queue.Jobs[message.Slot].Due = DueTime.FromTicks(due);
         }
     }
 

@@ -16,6 +16,7 @@ public sealed class SimulatedBackground : Background
     private readonly List<(SendOrPostCallback Work, object? State)> _ready = [];
     private readonly List<Loop> _loops = [];
     private readonly int _thread = Environment.CurrentManagedThreadId;
+    private readonly object?[] _recent = new object?[64];
     private bool _abandoned;
 
     public SimulatedBackground(Random random)
@@ -51,7 +52,7 @@ public sealed class SimulatedBackground : Background
 
     public override BackgroundLoop NewLoop(string name, LoopTurn turn)
     {
-        Loop loop = new(this, turn);
+        Loop loop = new(this, name, turn);
         _loops.Add(loop);
         return loop;
     }
@@ -104,8 +105,8 @@ public sealed class SimulatedBackground : Background
             return false;
         }
 
-        Pieces++;
         int choice = _random.Next(choices);
+        _recent[Pieces++ % _recent.Length] = choice < awake.Count ? awake[choice] : _ready[choice - awake.Count].State;
         if (choice < awake.Count)
         {
             awake[choice].TakeTurn();
@@ -124,6 +125,16 @@ public sealed class SimulatedBackground : Background
         }
 
         return true;
+    }
+
+    /// <summary>What ran last, latest first: for whoever looks for the cause of a run that does not end.</summary>
+    public IEnumerable<string> Recent()
+    {
+        for (long i = Pieces - 1; i >= Math.Max(0, Pieces - _recent.Length); i--)
+        {
+            object? piece = _recent[i % _recent.Length];
+            yield return piece is Loop loop ? loop.Name : $"{(piece as Delegate)?.Target ?? piece}";
+        }
     }
 
     private void Post(SendOrPostCallback work, object? state)
@@ -153,8 +164,10 @@ public sealed class SimulatedBackground : Background
         public override SynchronizationContext CreateCopy() => this;
     }
 
-    private sealed class Loop(SimulatedBackground owner, LoopTurn turn) : BackgroundLoop
+    private sealed class Loop(SimulatedBackground owner, string name, LoopTurn turn) : BackgroundLoop
     {
+        public string Name => name;
+
         private TimeSpan? _rest = TimeSpan.Zero;
         private bool _started;
         private bool _woken;

@@ -384,6 +384,7 @@ public sealed class Simulation
         if (left < 0 && pieces == PiecesPerStep)
         {
             _account.Breach("the server does not come to rest");
+            _trace.AddRange(_life.Background.Recent());
             Describe();
         }
     }
