@@ -22,7 +22,7 @@ public sealed partial class FaultyDisk
                 folder.Add(name, file);
             }
 
-            return new OpenFile(this, path, file ?? throw new DiskException("open", path, DiskException.NotFound));
+            return new OpenFile(this, path, mode != DiskFileMode.ReadExisting, file ?? throw new DiskException("open", path, DiskException.NotFound));
         }
     }
 
@@ -134,7 +134,7 @@ public sealed partial class FaultyDisk
         }
     }
 
-    private sealed class OpenFile(FaultyDisk disk, string path, FileNode file) : IDiskFile
+    private sealed class OpenFile(FaultyDisk disk, string path, bool writable, FileNode file) : IDiskFile
     {
         public long Length
         {
@@ -158,6 +158,7 @@ public sealed partial class FaultyDisk
 
         public void Write(long offset, ReadOnlySpan<byte> data)
         {
+            ThrowUnlessWritable("pwrite");
             disk.Meet(DiskOperations.Write, path);
             lock (disk._gate)
             {
@@ -185,6 +186,7 @@ public sealed partial class FaultyDisk
 
         public void SetLength(long length)
         {
+            ThrowUnlessWritable("ftruncate");
             disk.Meet(DiskOperations.SetLength, path);
             lock (disk._gate)
             {
@@ -194,6 +196,14 @@ public sealed partial class FaultyDisk
 
         public void Dispose()
         {
+        }
+
+        private void ThrowUnlessWritable(string operation)
+        {
+            if (!writable)
+            {
+                throw new DiskException(operation, path, 9);
+            }
         }
     }
 }

@@ -61,12 +61,12 @@ internal sealed class JobFilter
     }
 
     /// <exception cref="FilterException">A condition cannot be used.</exception>
-    public JobFilter(QueueFilter filter, JobNames names, IDelivery delivery, DateTimeOffset now)
+    public JobFilter(QueueFilter filter, JobNames names, ISiteDirectory sites, DateTimeOffset now)
     {
         ArgumentNullException.ThrowIfNull(filter);
         Check(filter);
         _names = names;
-        _sites = new SiteNames(delivery, names);
+        _sites = new SiteNames(sites, names);
         _state = filter.State;
         _site = filter.Site;
         _now = now.UtcTicks;

@@ -14,11 +14,11 @@ internal static class MessageDetails
 
     /// <param name="jobs">All jobs of the message, read as far as they can be.</param>
     /// <param name="queue">The queue.</param>
-    /// <param name="delivery">For the sites.</param>
+    /// <param name="directory">For the sites.</param>
     /// <param name="expire">How long a message may be queued.</param>
     /// <param name="now">The time.</param>
     /// <returns>Null when none of the jobs is there any more.</returns>
-    public static JsonObject? Describe(ReadOnlySpan<SeenJob> jobs, IMailQueue queue, IDelivery delivery, TimeSpan expire, DateTimeOffset now)
+    public static JsonObject? Describe(ReadOnlySpan<SeenJob> jobs, IMailQueue queue, ISiteDirectory directory, TimeSpan expire, DateTimeOffset now)
     {
         int[]?[] all = new int[]?[jobs.Length];
         JsonObject? details = MessageJson.Summary(jobs, all, queue.Names, now);
@@ -27,7 +27,7 @@ internal static class MessageDetails
             return null;
         }
 
-        SiteNames sites = new(delivery, queue.Names);
+        SiteNames sites = new(directory, queue.Names);
         JsonArray described = [];
         Envelope? envelope = null;
         foreach (ref readonly SeenJob seen in jobs)
@@ -82,7 +82,7 @@ internal static class MessageDetails
         _ => place.ToString().ToLowerInvariant(),
     };
 
-    private static void AddEnvelope(JsonObject details, Envelope envelope)
+    public static void AddEnvelope(JsonObject details, Envelope envelope)
     {
         details["received"] = MessageJson.Time(envelope.ReceivedAt);
         details["client"] = envelope.ClientAddress?.ToString();

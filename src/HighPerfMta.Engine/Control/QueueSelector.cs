@@ -22,13 +22,13 @@ public sealed class QueueSelector
     private readonly int[] _reading = new int[ReadsAtOnce];
 
     /// <exception cref="FilterException">A condition cannot be used.</exception>
-    public QueueSelector(QueueFilter filter, IMailQueue queue, IDelivery delivery, DateTimeOffset now)
+    public QueueSelector(QueueFilter filter, IMailQueue queue, ISiteDirectory sites, DateTimeOffset now)
     {
         ArgumentNullException.ThrowIfNull(filter);
         ArgumentNullException.ThrowIfNull(queue);
         _filter = filter;
         _queue = queue;
-        _conditions = new JobFilter(filter, queue.Names, delivery, now);
+        _conditions = new JobFilter(filter, queue.Names, sites, now);
         _scan = filter.All || !IsEmpty(filter) ? new JobScan(queue.Jobs, _conditions, filter.Ids) : null;
         Left = filter.Limit ?? int.MaxValue;
     }

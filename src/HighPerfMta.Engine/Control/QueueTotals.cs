@@ -27,7 +27,7 @@ internal sealed class QueueTotals
     private long _message;
 
     /// <exception cref="FilterException"><paramref name="by"/> is none of <see cref="Keys"/>.</exception>
-    public QueueTotals(string? by, JobNames names, IDelivery delivery)
+    public QueueTotals(string? by, JobNames names, ISiteDirectory sites)
     {
         if (by is not null && !Keys.Contains(by))
         {
@@ -36,7 +36,7 @@ internal sealed class QueueTotals
 
         _by = by;
         _names = names;
-        _sites = new SiteNames(delivery, names);
+        _sites = new SiteNames(sites, names);
         _domains = new NameMemo<Sum>(names.Domains, Group);
         _reasons = new NameMemo<Sum>(names.Reasons, Group);
     }

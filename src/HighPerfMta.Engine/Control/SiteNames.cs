@@ -5,14 +5,14 @@ using HighPerfMta.Queue.Index;
 namespace HighPerfMta.Engine.Control;
 
 /// <summary>The sites of jobs: that of the last routing, else where its domain or chosen next hop leads as far as that is known now. Not for concurrent use.</summary>
-internal sealed class SiteNames(IDelivery delivery, JobNames names)
+internal sealed class SiteNames(ISiteDirectory sites, JobNames names)
 {
-    private readonly NameMemo<string?> _byDomain = new(names.Domains, delivery.SiteOf);
+    private readonly NameMemo<string?> _byDomain = new(names.Domains, sites.SiteOf);
 
     /// <summary>Finds the site's key; null: not known yet. False when only the record can say: the recipients are in several domains.</summary>
     public bool TryFind(in Job job, out string? site)
     {
-        if (job.Site != 0 && delivery.SiteKey(job.Site) is { } key)
+        if (job.Site != 0 && sites.SiteKey(job.Site) is { } key)
         {
             site = key;
             return true;
@@ -37,5 +37,5 @@ internal sealed class SiteNames(IDelivery delivery, JobNames names)
     }
 
     /// <summary>The same for one of its recipients.</summary>
-    public string? Find(in Job job, EmailAddress recipient) => TryFind(job, out string? site) ? site : delivery.SiteOf(recipient);
+    public string? Find(in Job job, EmailAddress recipient) => TryFind(job, out string? site) ? site : sites.SiteOf(recipient);
 }

@@ -1,4 +1,3 @@
-using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
 using HighPerfMta.Queue.Index;
@@ -6,7 +5,7 @@ using HighPerfMta.Queue.Index;
 namespace HighPerfMta.Engine.Delivery;
 
 /// <summary>The delivery room as others see it. It owns every job of the queue from the moment it is told of it.</summary>
-public interface IDelivery : IAsyncDisposable
+public interface IDelivery : ISiteDirectory, IAsyncDisposable
 {
     /// <summary>Takes over the one job of a message that became durable (<see cref="IMailQueue.Announce"/>); never blocks and keeps nothing of the message.</summary>
     void Enqueue(QueuedMessage message);
@@ -46,15 +45,6 @@ public interface IDelivery : IAsyncDisposable
 
     /// <summary>A moment's view of the sites that have mail, connections or a recent failure, in no order.</summary>
     IReadOnlyList<SiteStatus> Sites();
-
-    /// <summary>The key of the site that the recipient's mail goes to, as far as it is known without waiting for DNS; null when it is not.</summary>
-    string? SiteOf(EmailAddress recipient);
-
-    /// <summary>As the other, for a domain in its normal form.</summary>
-    string? SiteOf(string domain);
-
-    /// <summary>The key of a site by its number (<see cref="Job.Site"/>); null for 0 and for a number that is nobody's now.</summary>
-    string? SiteKey(int number);
 
     /// <summary>The number of a site that has jobs now; 0 when it has none. Numbers are used again when a site is empty.</summary>
     int SiteNumber(string key);

@@ -36,7 +36,8 @@ public sealed partial class FasterRecordLog
     public LogCondition Condition =>
         IsClosed ? LogCondition.Closed : IsFailing ? LogCondition.Failing : _stock.LowSpace ? LogCondition.LowSpace : LogCondition.Healthy;
 
-    private bool IsFailing => Volatile.Read(ref _failing);
+    // The run's own word too: those who wait for it hear of its failure before the log does.
+    private bool IsFailing => Volatile.Read(ref _failing) || Volatile.Read(ref _engine) is { HasFailed: true };
 
     private bool IsClosed => Volatile.Read(ref _closed) != 0;
 
@@ -149,7 +150,7 @@ public sealed partial class FasterRecordLog
         _ = engine.Fail(cause);
         if (ReferenceEquals(engine, Volatile.Read(ref _engine)))
         {
-            if (!IsFailing)
+            if (!Volatile.Read(ref _failing))
             {
                 _logger.LogError("The log cannot be written: {Cause}. Mail is refused; trying again every {Interval}", cause.Message, _options.ReopenInterval);
             }

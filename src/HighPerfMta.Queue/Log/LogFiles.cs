@@ -10,8 +10,15 @@ namespace HighPerfMta.Queue.Log;
 /// </summary>
 internal sealed class LogFiles : IDisposable
 {
-    private const string LogFolder = "log";
-    private const string NewFolder = "log.new";
+    /// <summary>The log's folder in the data directory.</summary>
+    public const string LogFolder = "log";
+
+    /// <summary>A log that is being made.</summary>
+    public const string NewFolder = "log.new";
+
+    /// <summary>What the one process that has the data directory open holds a lock on.</summary>
+    public const string LockFile = "lock";
+
     private readonly IDisk _disk;
     private readonly IDisposable _lock;
 
@@ -60,7 +67,7 @@ internal sealed class LogFiles : IDisposable
         try
         {
             disk.CreateDirectory(root);
-            directoryLock = disk.TryLock(Path.Combine(root, "lock")) ?? throw new LogOpenException(
+            directoryLock = disk.TryLock(Path.Combine(root, LockFile)) ?? throw new LogOpenException(
                 $"The data directory {root} is in use by another process", "Stop that process, or give this one another data directory.");
             string folder = Path.Combine(root, LogFolder);
             if (!disk.DirectoryExists(folder))
@@ -146,7 +153,9 @@ internal sealed class LogFiles : IDisposable
         }
     }
 
-    private static LogFiles Load(IDisposable directoryLock, IDisk disk, string folder)
+    /// <summary>Finds superblock and segments.</summary>
+    /// <exception cref="LogOpenException">There is none, or it is not one that this program understands.</exception>
+    public static (Superblock Superblock, SegmentStore Store) Find(IDisk disk, string folder, DiskFileMode mode)
     {
         string path = Path.Combine(folder, Superblock.FileName);
         if (!disk.FileExists(path))
@@ -157,7 +166,7 @@ internal sealed class LogFiles : IDisposable
 
         Superblock superblock = Superblock.Read(disk, path, out string problem) ?? throw new LogOpenException(
             $"{path} cannot be used: {problem}", "Use the program version that wrote it, or restore it from a backup.");
-        var store = new SegmentStore(disk, folder, superblock.SegmentSize);
+        var store = new SegmentStore(disk, folder, superblock.SegmentSize, mode);
         store.Load();
         if (store.First < 0)
         {
@@ -166,6 +175,12 @@ internal sealed class LogFiles : IDisposable
                 "Restore the segment files, or move the directory away to begin an empty log.");
         }
 
+        return (superblock, store);
+    }
+
+    private static LogFiles Load(IDisposable directoryLock, IDisk disk, string folder)
+    {
+        (Superblock superblock, SegmentStore store) = Find(disk, folder, DiskFileMode.OpenExisting);
         string slotsPath = Path.Combine(folder, CommitSlots.FileName);
         if (!disk.FileExists(slotsPath))
         {
@@ -178,24 +193,21 @@ internal sealed class LogFiles : IDisposable
 
     private void Examine(ILogger logger)
     {
-        long lowest = Math.Max(LogScanner.FirstAddress, (long)Store.First << Store.Bits);
-        CommitPoint point = Slots.Latest ?? new CommitPoint(lowest, lowest);
-        // Without metadata the first segment there is says where the log begins.
-        Begin = point.Begin == LogScanner.FirstAddress && Slots.Latest is null ? lowest : point.Begin;
+        LogExtent extent = LogExtent.Of(Store, Slots.Latest, Superblock.PageSize);
+        Begin = extent.Begin;
         Store.DeleteBelow((int)(Begin >> Store.Bits));
-        long end = Math.Max(((long)Store.Last + 1) << Store.Bits, RoundUp(point.Durable));
-        FindCheckpoint(end, logger);
+        FindCheckpoint(extent, logger);
         long from = _checkpoint?.Address ?? Begin;
         ScannedFrom = from;
-        Scan = new LogScanner(Store, Superblock.PageSize, Superblock.Salt).Scan(from, end, null, CancellationToken.None);
+        Scan = new LogScanner(Store, Superblock.PageSize, Superblock.Salt).Scan(from, extent.End, null, CancellationToken.None);
         CheckSegments(from);
         if (Slots.Latest is null)
         {
             Scan.Damage.Insert(0, new Finding(
-                new DamagedRange(Begin, Begin, "both commit slots were unreadable; the log begins at its first segment"), MayBeTorn: false));
+                new DamagedRange(Begin, Begin, LogExtent.NoSlots), MayBeTorn: false));
         }
 
-        Durable = Math.Max(Math.Max(Scan.DurableMark, point.Durable), _checkpoint?.Durable ?? 0);
+        Durable = Math.Max(Math.Max(Scan.DurableMark, extent.Durable), _checkpoint?.Durable ?? 0);
         long trimmed = Settle(logger);
         CrashRemains.AddMissingTail(Scan, Durable, Superblock.PageSize);
         foreach (Finding finding in Scan.Damage)
@@ -212,12 +224,12 @@ internal sealed class LogFiles : IDisposable
     }
 
     /// <summary>A checkpoint spares the scan of everything below its address; one from before the log's head moved past it says too little.</summary>
-    private void FindCheckpoint(long end, ILogger logger)
+    private void FindCheckpoint(LogExtent extent, ILogger logger)
     {
         _checkpoint = CheckpointReader.Open(_disk, Store.Directory, Superblock.Salt, out string? problem);
-        if (_checkpoint is not null && (_checkpoint.Address < Begin || _checkpoint.Durable > end))
+        if (_checkpoint is not null && !extent.Fits(_checkpoint))
         {
-            problem = "it is of another time than the log";
+            problem = LogExtent.OtherTime;
             TakeCheckpoint()?.Dispose();
         }
 

@@ -37,7 +37,7 @@ internal readonly record struct AddressRange(long From, long To)
 /// </summary>
 internal static class ResumedPayload
 {
-    private const int MaxRanges = 64;
+    public const int MaxRanges = 64;
 
     public static byte[] Write(long previousTail, IReadOnlyList<AddressRange> unfinished)
     {
@@ -65,7 +65,10 @@ internal static class ResumedPayload
 }
 
 /// <summary>A damaged range; <paramref name="MayBeTorn"/>: the file is there and whole, so it can be what a power failure left of a write.</summary>
-internal readonly record struct Finding(DamagedRange Range, bool MayBeTorn)
+/// <param name="Range">Where, and what is wrong.</param>
+/// <param name="MayBeTorn">See above.</param>
+/// <param name="Record">The header of the one record that is damaged, when that is intact; null otherwise.</param>
+internal readonly record struct Finding(DamagedRange Range, bool MayBeTorn, RecordHeader? Record = null)
 {
     public long From => Range.FromAddress;
 
@@ -166,7 +169,7 @@ internal sealed class LogScanner(SegmentStore store, int pageSize, ulong salt)
         ReadOnlySpan<byte> payload = entry.Slice(RecordHeader.Size, header.PayloadLength);
         if (Crc32C.Compute(_seed, payload) != header.PayloadSum)
         {
-            AddDamage(page + offset, page + next, "the record's checksum does not match", mayBeTorn: true);
+            AddDamage(page + offset, page + next, "the record's checksum does not match", mayBeTorn: true, header);
             return next;
         }
 
@@ -224,16 +227,16 @@ internal sealed class LogScanner(SegmentStore store, int pageSize, ulong salt)
         }
     }
 
-    private void AddDamage(long from, long to, string reason, bool mayBeTorn = false)
+    private void AddDamage(long from, long to, string reason, bool mayBeTorn = false, RecordHeader? record = null)
     {
         List<Finding> damage = _result.Damage;
-        if (damage.Count > 0 && damage[^1].To == from && damage[^1].Range.Reason == reason)
+        if (record is null && damage.Count > 0 && damage[^1].To == from && damage[^1].Range.Reason == reason)
         {
             damage[^1] = damage[^1] with { Range = damage[^1].Range with { ToAddress = to } };
         }
         else if (from < to)
         {
-            damage.Add(new Finding(new DamagedRange(from, to, reason), mayBeTorn));
+            damage.Add(new Finding(new DamagedRange(from, to, reason), mayBeTorn, record));
         }
     }
 }

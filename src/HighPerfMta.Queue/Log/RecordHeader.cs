@@ -22,8 +22,8 @@ internal readonly record struct RecordHeader(RecordType Type, ulong MessageId, l
     /// <summary>Type of the record that opens each run of the log; never shown to callers.</summary>
     public const RecordType Resumed = (RecordType)0xFE;
 
-    private const uint Magic = 0x31524D48; // "HMR1"
-    private const byte Version = 1;
+    public const uint Magic = 0x31524D48; // "HMR1"
+    public const byte Version = 1;
 
     /// <summary>Bytes from one record's address to the next one's: entries are aligned to 4.</summary>
     public static int Footprint(int payloadLength) => EntryHeaderSize + ((Size + payloadLength + 3) & ~3);

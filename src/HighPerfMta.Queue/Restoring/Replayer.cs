@@ -63,9 +63,11 @@ internal sealed class Replayer(MailQueue queue, bool onCheckpoint)
                 case RecordType.SteeredMany:
                     Steer(record);
                     break;
-                default:
+                case RecordType.Deferred or RecordType.Completed or RecordType.Steered or RecordType.Routed:
                     Change(record);
                     break;
+                default:
+                    throw new InvalidDataException($"There is no record type {(byte)record.Type}; this program is older than the record");
             }
         }
         catch (InvalidDataException e)

@@ -18,7 +18,8 @@ internal static class CheckpointFile
     /// <summary>Most octets of names that are believed.</summary>
     public const int MaxNames = 1 << 30;
 
-    private const int Length = 56;
+    /// <summary>Octets of the header before its sum.</summary>
+    public const int Length = 56;
 
     public static long BlocksAt(int names) => HeaderSize + (((long)names + HeaderSize - 1) / HeaderSize * HeaderSize);
 
@@ -192,7 +193,7 @@ public sealed class CheckpointReader : IDisposable
                 return null;
             }
 
-            file = disk.Open(path, DiskFileMode.OpenExisting);
+            file = disk.Open(path, DiskFileMode.ReadExisting);
             byte[] header = new byte[CheckpointFile.HeaderSize];
             int read = file.Read(0, header);
             if (CheckpointFile.Read(header.AsSpan(0, read), salt, out string reason) is { } values)

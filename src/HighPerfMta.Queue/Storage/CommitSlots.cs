@@ -14,9 +14,9 @@ internal readonly record struct CommitPoint(long Begin, long Durable);
 internal sealed class CommitSlots : ILogCommitManager
 {
     public const string FileName = "commits";
-    private const int SlotSize = 4096;
-    private const int Length = 36;
-    private const uint Magic = 0x544D4348; // "HCMT"
+    public const int SlotSize = 4096;
+    public const int Length = 36;
+    public const uint Magic = 0x544D4348; // "HCMT"
 
     private readonly IDiskFile _file;
     private readonly uint _seed;
@@ -31,6 +31,9 @@ internal sealed class CommitSlots : ILogCommitManager
 
     /// <summary>The newest intact slot; null if neither is intact.</summary>
     public CommitPoint? Latest { get; private set; }
+
+    /// <summary>Slots that were intact when the file was opened: 0 to 2.</summary>
+    public int Intact { get; private set; }
 
     public static void Create(IDisk disk, string path, ulong salt, CommitPoint first)
     {
@@ -48,9 +51,13 @@ internal sealed class CommitSlots : ILogCommitManager
         file.Flush();
     }
 
-    public static CommitSlots Open(IDisk disk, string path, ulong salt)
+    /// <param name="disk">The disk.</param>
+    /// <param name="path">The file.</param>
+    /// <param name="salt">The log's.</param>
+    /// <param name="mode"><see cref="DiskFileMode.ReadExisting"/>: the slots are looked at only, and never written.</param>
+    public static CommitSlots Open(IDisk disk, string path, ulong salt, DiskFileMode mode = DiskFileMode.OpenExisting)
     {
-        var slots = new CommitSlots(disk.Open(path, DiskFileMode.OpenExisting), salt);
+        var slots = new CommitSlots(disk.Open(path, mode), salt);
         slots.Load(0);
         slots.Load(1);
         return slots;
@@ -105,6 +112,7 @@ internal sealed class CommitSlots : ILogCommitManager
             return;
         }
 
+        Intact++;
         ulong sequence = BinaryPrimitives.ReadUInt64LittleEndian(slot[8..]);
         if (Latest is null || sequence > _sequence)
         {

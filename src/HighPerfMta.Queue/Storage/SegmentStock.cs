@@ -10,8 +10,8 @@ namespace HighPerfMta.Queue.Storage;
 /// </summary>
 internal sealed class SegmentStock : IDisposable
 {
-    private const string SparePrefix = "spare.";
-    private const string FillingPrefix = "filling.";
+    public const string SparePrefix = "spare.";
+    public const string FillingPrefix = "filling.";
     private const int FillBlock = 1 << 20;
 
     private readonly IDisk _disk;

@@ -8,9 +8,14 @@ namespace HighPerfMta.Queue.Storage;
 /// The segment files of one log. A segment is found by address (address / segment size); a missing one is an error, never created by a read.
 /// Open files are kept in a bounded cache.
 /// </summary>
-internal sealed class SegmentStore(IDisk disk, string directory, long segmentSize) : IDisposable
+/// <param name="disk">The disk.</param>
+/// <param name="directory">Where the files are.</param>
+/// <param name="segmentSize">Bytes of a segment.</param>
+/// <param name="mode"><see cref="DiskFileMode.ReadExisting"/>: the segments are only read.</param>
+internal sealed class SegmentStore(IDisk disk, string directory, long segmentSize, DiskFileMode mode = DiskFileMode.OpenExisting) : IDisposable
 {
-    private const string Prefix = "seg.";
+    /// <summary>What the name of a segment's file begins with; its number follows, with ten digits.</summary>
+    public const string Prefix = "seg.";
     private const int MaxOpenFiles = 256;
 
     private readonly ConcurrentDictionary<int, IDiskFile> _open = new();
@@ -123,7 +128,7 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
                 return file;
             }
 
-            file = disk.Open(PathOf(segment), DiskFileMode.OpenExisting);
+            file = disk.Open(PathOf(segment), mode);
             _open[segment] = file;
             _openOrder.Enqueue(segment);
             // The last two are being written to: closing one would fail the write.

@@ -17,8 +17,10 @@ internal sealed record Superblock(long SegmentSize, int PageSize, ulong Salt)
     /// </summary>
     public const int CurrentVersion = 2;
 
-    private const int Length = 36;
-    private const ulong Magic = 0x474F4C41544D5048; // "HPMTALOG"
+    /// <summary>Octets that are in use; the file has 4 KiB.</summary>
+    public const int Length = 36;
+
+    public const ulong Magic = 0x474F4C41544D5048; // "HPMTALOG"
 
     public static Superblock Create(long segmentSize, int pageSize)
     {
@@ -45,7 +47,7 @@ internal sealed record Superblock(long SegmentSize, int PageSize, ulong Salt)
     public static Superblock? Read(IDisk disk, string path, out string problem)
     {
         Span<byte> block = stackalloc byte[Length];
-        using (IDiskFile file = disk.Open(path, DiskFileMode.OpenExisting))
+        using (IDiskFile file = disk.Open(path, DiskFileMode.ReadExisting))
         {
             if (file.Read(0, block) < Length || BinaryPrimitives.ReadUInt64LittleEndian(block) != Magic)
             {

@@ -14,7 +14,8 @@ internal static class CommandLine
     /// <returns>See <see cref="ExitCodes"/>.</returns>
     public static async Task<int> RunAsync(string[] arguments, Output output, CancellationToken cancellation = default)
     {
-        ParseResult parsed = Create(output).Parse(arguments);
+        // "@domain" is a filter here, not the name of a file with arguments.
+        ParseResult parsed = Create(output).Parse(arguments, new ParserConfiguration { ResponseFileTokenReplacer = null });
         if (parsed.Errors.Count > 0)
         {
             foreach (string error in parsed.Errors.Select(static e => e.Message).Distinct())
@@ -64,6 +65,7 @@ internal static class CommandLine
             ServeCommand.Create(target, output),
             ConfigCommand.Create(target, output),
             QueueCommand.Create(target, output),
+            SpoolCommand.Create(target, output),
             TraceCommand.Create(target, output),
             WhyCommand.Create(target, output),
             RouteCommand.Create(target, output),
