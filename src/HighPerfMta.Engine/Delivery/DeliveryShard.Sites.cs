@@ -25,7 +25,7 @@ internal sealed partial class DeliveryShard
     private static readonly long CeilingTime = TimeSpan.FromMinutes(1).Ticks;
 
     private readonly List<SiteQueue> _dirty = [];
-    private readonly Queue<SiteQueue> _starved = new();
+    private readonly StarvedSites _starved = new();
     private CourierWorker? _idleOldest;
     private CourierWorker? _idleNewest;
     private int _workers;
@@ -211,7 +211,7 @@ internal sealed partial class DeliveryShard
             return NewWorker(site);
         }
 
-        _starved.Enqueue(site);
+        _starved.Enqueue(site, site.NextList());
         _postToAll(new DeliveryEvent(DeliveryEventKind.Starvation));
         return null;
     }
@@ -222,10 +222,10 @@ internal sealed partial class DeliveryShard
         _services.Permits.RemoveStarving();
     }
 
-    /// <summary>A permit came free: the site that has waited longest gets it.</summary>
+    /// <summary>A permit came free: the site whose turn it is gets it.</summary>
     private void ServeStarved()
     {
-        while (_starved.TryPeek(out SiteQueue? site))
+        while (_starved.Peek() is { } site)
         {
             bool wants = site.Starved && CanStart(site) && site.Usable == 0;
             if (wants && !_services.Permits.TryTake())
