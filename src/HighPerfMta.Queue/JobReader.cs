@@ -13,6 +13,8 @@ internal sealed class JobReader(IRecordLog log, JobBook book)
     /// <summary>Moves that a reader may meet before it takes a record for unreadable: each takes at least one flush of the log.</summary>
     private const int MaxMoves = 8;
 
+    private readonly LargeEnvelopes _large = new();
+
     /// <summary>The job's message; null when the slot has no job of that message.</summary>
     /// <param name="slot">The job.</param>
     /// <param name="id">Its message.</param>
@@ -69,6 +71,13 @@ internal sealed class JobReader(IRecordLog log, JobBook book)
     private async ValueTask<QueuedMessage> LoadAsync(int slot, Job job, HotBodies? hot, CancellationToken cancellation)
     {
         List<RecipientUpdate>? states = job.State == 0 ? null : await ReadStatesAsync(job.Id, job.State, cancellation);
+        if (_large.Find(job.Id, job.Accepted) is { } known)
+        {
+            QueuedMessage part = Make(job, known.Envelope, known.Body, states);
+            part.Slot = slot;
+            return part;
+        }
+
         StoredRecord stored = await log.ReadAsync(job.Accepted, cancellation);
         bool kept = false;
         try
@@ -77,6 +86,7 @@ internal sealed class JobReader(IRecordLog log, JobBook book)
             StoredBody body = BodyOf(stored, accepted);
             QueuedMessage message = Make(job, accepted.Envelope, body, states);
             message.Slot = slot;
+            _large.Keep(accepted.Envelope, body);
             if (hot is not null && body.Chunks.Length == 0)
             {
                 message.Hot = stored.TryKeep(hot, body.InlineOffset, body.InlineLength);

@@ -66,6 +66,8 @@ public sealed partial class InstantMailQueue : IMailQueue
 
     public bool Loading => false;
 
+    public QueueStatistics Statistics { get; set; } = QueueStatistics.None;
+
     public bool MayAttempt { get; set; } = true;
 
     public Action<QueuedMessage>? Announce { get; set; }

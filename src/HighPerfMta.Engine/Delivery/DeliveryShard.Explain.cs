@@ -109,5 +109,5 @@ internal sealed partial class DeliveryShard
     private string Limiter(SiteQueue site, int limit) =>
         limit >= _services.Options.ConnectionsPerSite ? "delivery.connections_per_site"
         : limit == site.Ceiling ? "the site takes no more"
-        : "every answer allows one more";
+        : "every batch that is answered allows one more";
 }

@@ -127,7 +127,7 @@ internal sealed partial class DeliveryShard
         bool answered = worker.Answers > 0;
         if (answered)
         {
-            SiteAnswered(site, worker, _services.Options.ConnectionsPerSite);
+            SiteAnswered(site, _services.Options.ConnectionsPerSite);
         }
 
         bool established = (worker.Established || answered) && !worker.IsClosed;

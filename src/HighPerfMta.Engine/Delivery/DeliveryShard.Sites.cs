@@ -6,7 +6,7 @@ namespace HighPerfMta.Engine.Delivery;
 /// <summary>Permits, couriers and back-off of the shard's sites.</summary>
 internal sealed partial class DeliveryShard
 {
-    /// <summary>Connections a site starts with; every answer of the site allows one more, so that they double in each round.</summary>
+    /// <summary>Connections a site starts with; every batch that the site answered allows one more, so that they double in each round of batches: 1 (a probe), 2, 4, 8, ….</summary>
     private const int FirstConnections = 2;
 
     /// <summary>A further connection is opened when more than this many jobs wait for each one there is.</summary>
@@ -25,7 +25,7 @@ internal sealed partial class DeliveryShard
     private static readonly long CeilingTime = TimeSpan.FromMinutes(1).Ticks;
 
     private readonly List<SiteQueue> _dirty = [];
-    private readonly Queue<SiteQueue> _starved = new();
+    private readonly StarvedSites _starved = new();
     private CourierWorker? _idleOldest;
     private CourierWorker? _idleNewest;
     private int _workers;
@@ -211,7 +211,7 @@ internal sealed partial class DeliveryShard
             return NewWorker(site);
         }
 
-        _starved.Enqueue(site);
+        _starved.Enqueue(site, site.NextList());
         _postToAll(new DeliveryEvent(DeliveryEventKind.Starvation));
         return null;
     }
@@ -222,10 +222,10 @@ internal sealed partial class DeliveryShard
         _services.Permits.RemoveStarving();
     }
 
-    /// <summary>A permit came free: the site that has waited longest gets it.</summary>
+    /// <summary>A permit came free: the site whose turn it is gets it.</summary>
     private void ServeStarved()
     {
-        while (_starved.TryPeek(out SiteQueue? site))
+        while (_starved.Peek() is { } site)
         {
             bool wants = site.Starved && CanStart(site) && site.Usable == 0;
             if (wants && !_services.Permits.TryTake())
@@ -420,13 +420,13 @@ internal sealed partial class DeliveryShard
         return rest;
     }
 
-    private static void SiteAnswered(SiteQueue site, CourierWorker worker, int mostConnections)
+    private static void SiteAnswered(SiteQueue site, int mostConnections)
     {
         site.Failures = 0;
         site.LastError = null;
         site.BackOffUntil = 0;
         site.Probing = false;
-        site.Allowed = Math.Min(mostConnections, site.Allowed + worker.Answers);
+        site.Allowed = Math.Min(mostConnections, site.Allowed + 1);
     }
 
     /// <summary>An operator wants mail of the site tried now: one job finds out whether it is well.</summary>

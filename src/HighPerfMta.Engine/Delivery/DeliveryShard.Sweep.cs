@@ -86,6 +86,9 @@ internal sealed partial class DeliveryShard
                 case JobPlace.Parked when _router.OwnerOf(job, slot) == this:
                     SweepParked(slot);
                     break;
+                case JobPlace.Routing when job.Site == Router.InBacklog && _router.HomeOf(slot) == this:
+                    SweepBacklog(slot, job);
+                    break;
                 case JobPlace.ToSettle when job.Next == 0 && job.Previous == 0 && _router.OwnerOf(job, slot) == this && !_toSettle.Contains(_jobs, slot):
                     Suspect(slot);
                     break;
@@ -103,6 +106,15 @@ internal sealed partial class DeliveryShard
         else if (_services.Retry.NeedOf(job, _now) > JobNeed.Attempt)
         {
             Leave(slot);
+            PlaceSafely(slot);
+        }
+    }
+
+    /// <summary>It waits for a lookup of its destination: with a DNS that does not answer, and many domains, for long.</summary>
+    private void SweepBacklog(int slot, in Job job)
+    {
+        if (_services.Retry.NeedOf(job, _now) > JobNeed.Attempt && _router.TryTakeOut(slot, job.MessageId))
+        {
             PlaceSafely(slot);
         }
     }

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
@@ -14,6 +15,9 @@ internal sealed partial class Router
 {
     /// <summary>Messages read at once to be split.</summary>
     public const int MaxMixed = 64;
+
+    /// <summary>Lookups of one message at once: one with ten thousand domains must not fill the resolver's queue before everybody else.</summary>
+    public const int MaxLookupsEach = 32;
 
     /// <summary>After a log that could not take a split.</summary>
     private static readonly TimeSpan MixedPause = TimeSpan.FromSeconds(5);
@@ -191,7 +195,7 @@ internal sealed partial class Router
             if (_running >= MaxLookups)
             {
                 services.Queue.Keep(message);
-                _backlog.AddLast(_jobs, message.Slot);
+                AddToBacklog(message.Slot);
                 return;
             }
 
@@ -208,24 +212,18 @@ internal sealed partial class Router
         try
         {
             RouteChoice choice = ChoiceOf(_jobs[slot]);
-            Dictionary<string, Task<SiteDecision>> lookups = new(StringComparer.Ordinal);
+            ConcurrentDictionary<string, SiteDecision> found = new(StringComparer.Ordinal);
             int[] open = [.. message.Recipients];
             open = Array.FindAll(open, i => !message.GetRecipient(i).IsFinal);
             EmailAddress[] addresses = message.Envelope.Recipients;
-            foreach (int recipient in open)
-            {
-                string domain = addresses[recipient].Domain;
-                if (!lookups.ContainsKey(domain))
-                {
-                    lookups.Add(domain, ResolveAsync(domain, choice, id).AsTask());
-                }
-            }
-
-            await Task.WhenAll(lookups.Values);
+            await Parallel.ForEachAsync(
+                open.Select(i => addresses[i].Domain).Distinct(StringComparer.Ordinal),
+                new ParallelOptions { MaxDegreeOfParallelism = MaxLookupsEach },
+                async (domain, _) => found[domain] = await ResolveAsync(domain, choice, id));
             DecisionGroups groups = new();
             foreach (int recipient in open)
             {
-                groups.Add(recipient, await lookups[addresses[recipient].Domain]);
+                groups.Add(recipient, found[addresses[recipient].Domain]);
             }
 
             await SplitAsync(message, groups, null);

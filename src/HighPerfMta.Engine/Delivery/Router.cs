@@ -7,7 +7,8 @@ namespace HighPerfMta.Engine.Delivery;
 
 /// <summary>
 /// Finds the sites of jobs that are due and tells the shards. A job's domain says where it goes; what the resolver knows is told at once on the caller's thread. Jobs of an unknown domain wait in a
-/// list for its one lookup, with at most <see cref="MaxLookups"/> lookups under way; the others wait in a list too, so that no job costs memory here. Known destinations pass them by.
+/// list for its one lookup, with at most <see cref="MaxLookups"/> lookups under way; the others wait in a list too, the backlog, so that no job costs memory here. Known destinations pass them by.
+/// A lookup ends after <see cref="LookupTimeout"/>; who waits in the backlog is taken out when its time has come (<see cref="TryTakeOut"/>).
 /// <c>Router.Mixed.cs</c> has the jobs of several domains. Safe for concurrent use.
 /// </summary>
 internal sealed partial class Router(DeliveryServices services, IReadOnlyList<DeliveryShard> shards)
@@ -18,7 +19,13 @@ internal sealed partial class Router(DeliveryServices services, IReadOnlyList<De
     /// <summary>Jobs told to shards that have not taken them yet; from then on due jobs stay where they are.</summary>
     public const int MaxTold = 16_384;
 
+    /// <summary>In <see cref="Job.Site"/> of a job that waits in the backlog; no site has this number.</summary>
+    public const int InBacklog = -1;
+
     private const int MaxRoutes = 1024;
+
+    /// <summary>A resolver that takes longer has gone wrong: the job is deferred.</summary>
+    public static readonly TimeSpan LookupTimeout = TimeSpan.FromMinutes(5);
 
     private readonly JobTable _jobs = services.Queue.Jobs;
     private readonly Dictionary<LookupKey, Lookup> _lookups = [];
@@ -120,13 +127,47 @@ internal sealed partial class Router(DeliveryServices services, IReadOnlyList<De
             }
             else
             {
-                _backlog.AddLast(_jobs, slot);
+                AddToBacklog(slot);
             }
         }
 
         if (begun is not null)
         {
             _ = LookUpAllAsync(begun);
+        }
+    }
+
+    // Under the gate, as everything of the backlog.
+    private void AddToBacklog(int slot)
+    {
+        _backlog.AddLast(_jobs, slot);
+        _jobs[slot].Site = InBacklog;
+    }
+
+    private int TakeFromBacklog()
+    {
+        int slot = _backlog.TakeFirst(_jobs);
+        if (slot != 0)
+        {
+            _jobs[slot].Site = 0;
+        }
+
+        return slot;
+    }
+
+    /// <summary>Gives the job to the caller if it waits in the backlog.</summary>
+    public bool TryTakeOut(int slot, MessageId id)
+    {
+        lock (_gate)
+        {
+            if (!_jobs.TryRead(slot, out Job job) || job.MessageId != id || job is not { Place: JobPlace.Routing, Site: InBacklog })
+            {
+                return false;
+            }
+
+            _backlog.Remove(_jobs, slot);
+            _jobs[slot].Site = 0;
+            return true;
         }
     }
 
@@ -202,7 +243,7 @@ internal sealed partial class Router(DeliveryServices services, IReadOnlyList<De
             int mixed;
             lock (_gate)
             {
-                mixed = services.Stopping ? 0 : _backlog.TakeFirst(_jobs);
+                mixed = services.Stopping ? 0 : TakeFromBacklog();
                 if (mixed == 0)
                 {
                     _running--;
@@ -231,7 +272,14 @@ internal sealed partial class Router(DeliveryServices services, IReadOnlyList<De
     {
         try
         {
-            return await services.Resolver.ResolveAsync(domain, choice, services.Cancellation);
+            ValueTask<SiteDecision> resolving = services.Resolver.ResolveAsync(domain, choice, services.Cancellation);
+            return resolving.IsCompleted
+                ? await resolving
+                : await resolving.AsTask().WaitAsync(LookupTimeout, services.Time, services.Cancellation);
+        }
+        catch (TimeoutException)
+        {
+            return new SiteDecision(null, NextHopKind.Mx, SiteOutcomes.DnsFailed(domain, $"no answer within {LookupTimeout.TotalMinutes} minutes"));
         }
         catch (Exception error)
         {

@@ -11,7 +11,13 @@ internal sealed class SiteJobs
     /// <summary>Of so many jobs handed out at least one was tried before, while such wait.</summary>
     public const int TriedShare = 4;
 
-    private const int Lists = 16;
+    /// <summary>Groups of senders, each with a list of jobs never tried and one of jobs tried before.</summary>
+    public const int Groups = 16;
+
+    /// <summary>Of a set of bits by list: those of jobs never tried.</summary>
+    public const uint FreshMask = (1u << Groups) - 1;
+
+    private const int Lists = Groups;
 
     private readonly JobList[] _lists = new JobList[2 * Lists];
     private uint _used;
@@ -55,6 +61,22 @@ internal sealed class SiteJobs
         return list < 0 ? 0 : _lists[list].First;
     }
 
+    /// <summary>The list of the job whose turn it is, below <see cref="Groups"/> if it was never tried; below 0 when none waits.</summary>
+    public int NextList()
+    {
+        bool tried = Fresh == 0 || (Tried > 0 && _freshInRow >= TriedShare - 1);
+        uint used = tried ? _used >> Lists : _used & FreshMask;
+        if (used == 0)
+        {
+            return -1;
+        }
+
+        int turn = tried ? _triedTurn : _freshTurn;
+        uint after = turn >= Lists ? 0 : used >> turn << turn;
+        int list = System.Numerics.BitOperations.TrailingZeroCount(after != 0 ? after : used);
+        return tried ? list + Lists : list;
+    }
+
     /// <summary>Takes out the job that <see cref="Peek"/> names.</summary>
     public int Take(JobTable jobs)
     {
@@ -90,21 +112,6 @@ internal sealed class SiteJobs
         }
 
         return ahead;
-    }
-
-    private int NextList()
-    {
-        bool tried = Fresh == 0 || (Tried > 0 && _freshInRow >= TriedShare - 1);
-        uint used = tried ? _used >> Lists : _used & ((1u << Lists) - 1);
-        if (used == 0)
-        {
-            return -1;
-        }
-
-        int turn = tried ? _triedTurn : _freshTurn;
-        uint after = turn >= Lists ? 0 : used >> turn << turn;
-        int list = System.Numerics.BitOperations.TrailingZeroCount(after != 0 ? after : used);
-        return tried ? list + Lists : list;
     }
 
     private void Removed(int list)

@@ -111,6 +111,9 @@ internal sealed class SiteQueue(Site site, DeliveryShard shard, int allowed) : T
     /// <summary>The job whose turn it is; 0 when none waits.</summary>
     public int Peek() => _jobs?.Peek() ?? 0;
 
+    /// <summary>The list of the job whose turn it is (<see cref="SiteJobs.NextList"/>); 0 when none waits.</summary>
+    public int NextList() => Math.Max(0, _jobs?.NextList() ?? 0);
+
     /// <summary>Takes out the job that <see cref="Peek"/> names.</summary>
     public int Take(JobTable jobs)
     {

@@ -36,6 +36,9 @@ public sealed partial class PressureGauge : IDisposable
     /// <summary>Looks in a row that must be better before mail flows more freely: what hovers at a mark is not told of again and again.</summary>
     private const int Patience = 5;
 
+    /// <summary>What is left, at each look, of a commit time that nobody renews.</summary>
+    private const double Fade = 0.8;
+
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
     private static readonly string[] Causes = ["memory", "disk", "commit"];
 
@@ -48,6 +51,8 @@ public sealed partial class PressureGauge : IDisposable
     private readonly Meter _meter;
     private readonly double[] _pressures = new double[Causes.Length];
     private readonly long _limit;
+    private TimeSpan _commitTold;
+    private TimeSpan _commit;
     private int _better;
     private double _pressure;
 
@@ -92,9 +97,10 @@ public sealed partial class PressureGauge : IDisposable
     private void Look()
     {
         QueueStatistics statistics = _queue.Statistics;
+        TimeSpan commit = CommitTime(statistics.CommitTime);
         _pressures[0] = Share(_memory(), SlowShare * _limit, _limit);
         _pressures[1] = _options.DiskLowWater == 0 ? 0 : Share(-(double)statistics.FreeBytes, -2.0 * _options.DiskLowWater, -(double)_options.DiskLowWater);
-        _pressures[2] = Share(statistics.CommitTime.TotalSeconds, _options.CommitSlow.TotalSeconds, _options.CommitRefuse.TotalSeconds);
+        _pressures[2] = Share(commit.TotalSeconds, _options.CommitSlow.TotalSeconds, _options.CommitRefuse.TotalSeconds);
         int worst = Array.IndexOf(_pressures, _pressures.Max());
         double before = Pressure;
         double now = _pressures[worst];
@@ -109,6 +115,16 @@ public sealed partial class PressureGauge : IDisposable
         {
             Tell(Grade(now), Causes[worst], statistics);
         }
+    }
+
+    /// <summary>
+    /// The queue tells how long its last commits took. When mail is refused there may be none any more: a figure that does not change fades, so that mail comes again and shows how the disk is.
+    /// </summary>
+    private TimeSpan CommitTime(TimeSpan told)
+    {
+        _commit = told == _commitTold ? _commit * Fade : told;
+        _commitTold = told;
+        return _commit;
     }
 
     private void Tell(int grade, string cause, QueueStatistics statistics)

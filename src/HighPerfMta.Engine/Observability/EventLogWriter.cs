@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Text.Json;
+using HighPerfMta.Protocol.Smtp;
 using Microsoft.Extensions.Logging;
 
 namespace HighPerfMta.Engine.Observability;
@@ -68,8 +69,11 @@ public sealed partial class EventLogWriter : IEventLog, IAsyncDisposable
                 return;
             }
 
-            MailEventJson.Write(_json, mailEvent);
-            EndLine();
+            if (!TryFormat(mailEvent))
+            {
+                return;
+            }
+
             wake = !_awake;
             _awake = true;
         }
@@ -117,6 +121,30 @@ public sealed partial class EventLogWriter : IEventLog, IAsyncDisposable
         await CloseAsync();
         _wake.Dispose();
         await _json.DisposeAsync();
+    }
+
+    /// <summary>False: the event cannot be written as JSON. It must neither stop mail nor spoil the events after it.</summary>
+    private bool TryFormat(in MailEvent mailEvent)
+    {
+        int before = _filling.WrittenCount;
+        try
+        {
+            MailEventJson.Write(_json, mailEvent);
+            EndLine();
+            return true;
+        }
+        catch (Exception error) when (error is ArgumentException or InvalidOperationException)
+        {
+            _json.Reset(_filling);
+            if (_filling.WrittenCount > before)
+            {
+                _filling.Write("\n"u8);
+            }
+
+            Interlocked.Increment(ref _dropped);
+            Unwritable(_logger, error, mailEvent.Kind, mailEvent.Id);
+            return false;
+        }
     }
 
     private void EndLine()
@@ -307,4 +335,7 @@ public sealed partial class EventLogWriter : IEventLog, IAsyncDisposable
 
     [LoggerMessage(2, LogLevel.Warning, "The event log is written again; {Lost} events were lost since the start.")]
     private static partial void EventLogWell(ILogger logger, long lost);
+
+    [LoggerMessage(3, LogLevel.Error, "An event ({Kind} of {Id}) cannot be written as JSON and is lost.")]
+    private static partial void Unwritable(ILogger logger, Exception error, MailEventKind kind, MessageId? id);
 }

@@ -4,7 +4,8 @@ namespace HighPerfMta.Queue.Index;
 
 /// <summary>
 /// All jobs, packed in chunks of 1 MiB. A slot is a number that stays the job's as long as it is queued; slot 0 is never used. Adding takes the lowest chunk with
-/// room, so that chunks empty and are given back after a backlog. Adding and removing are safe for concurrent use; the fields of a job are its owner's.
+/// room, so that chunks empty and are given back after a backlog; one empty chunk is kept, so that a queue whose length swings about a chunk's end does not allocate one again and again.
+/// Adding and removing are safe for concurrent use; the fields of a job are its owner's.
 /// </summary>
 public sealed class JobTable
 {
@@ -20,6 +21,7 @@ public sealed class JobTable
     private ulong[] _withRoom = new ulong[1];
     private int _chunkCount;
     private int _count;
+    private int _kept;
 
     private sealed class Chunk(Job[] jobs)
     {
@@ -118,16 +120,28 @@ public sealed class JobTable
             chunk.Free = slot & ChunkMask;
             chunk.Used--;
             _count--;
+            SetRoom(at, chunk);
             if (chunk.Used == 0 && at > 0)
             {
-                Volatile.Write(ref _chunks[at], null);
-                SetRoom(at, null);
-            }
-            else
-            {
-                SetRoom(at, chunk);
+                KeepOne(at);
             }
         }
+    }
+
+    /// <summary>Of two empty chunks the upper one is given back. Chunk 0 always stays.</summary>
+    private void KeepOne(int empty)
+    {
+        int other = _kept;
+        _kept = empty;
+        if (other == empty || _chunks[other] is not { Used: 0 } || other == 0)
+        {
+            return;
+        }
+
+        _kept = Math.Min(empty, other);
+        int upper = Math.Max(empty, other);
+        Volatile.Write(ref _chunks[upper], null);
+        SetRoom(upper, null);
     }
 
     /// <summary>

@@ -34,7 +34,7 @@ public class DeliveryPropertyTests
     private static void Check(DeliveryScript run)
     {
         DeliveryBench bench = run.Bench;
-        Assert.Empty(run.Violations);
+        Assert.True(run.Violations.IsEmpty, string.Join("; ", run.Violations));
         Assert.Empty(bench.Queue.Messages);
         Assert.InRange(bench.Couriers.MostOpen, 0, bench.Options.Connections);
         Assert.Equal((0, (0, 0)), (bench.Couriers.Open, bench.Room.Activity));
@@ -47,7 +47,7 @@ public class DeliveryPropertyTests
                 RecipientState state = message.GetRecipient(i);
                 int failed = failures.GetValueOrDefault((message.Id, i));
                 int delivered = run.Deliveries.GetValueOrDefault((message.Id, i));
-                Assert.True(state.IsFinal);
+                Assert.True(state.IsFinal, $"recipient {i} of {message.Id} is {state}");
                 Assert.InRange(bench.Couriers.MostOpenOf($"mx:{message.Envelope.Recipients[i].Domain}"), 0, bench.Options.ConnectionsPerSite);
                 Assert.InRange(notices.GetValueOrDefault((message.Id, i)), 0, message.Envelope.Sender is null ? 0 : 1);
                 Assert.Equal(state.Status == RecipientStatus.Delivered ? 1 : 0, delivered);

@@ -3,6 +3,7 @@ using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Engine.Reports;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Index;
 using HighPerfMta.Queue.Log;
 using HighPerfMta.TestKit;
 
@@ -148,6 +149,17 @@ internal sealed class DeliveryScript
         }
 
         await Bench.CalmAsync();
+        foreach (int slot in Bench.Queue.Slots())
+        {
+            Job job = Bench.Queue.Jobs[slot];
+            Violations.Enqueue($"job {slot} of {job.MessageId} is left: {job.Place} {job.Flags}, site {job.Site}, {job.Attempts} attempts, due {job.DueAt - Bench.Time.GetUtcNow().UtcTicks} ticks from now");
+        }
+
+        foreach (QueuedMessage message in Bench.Queue.Messages)
+        {
+            Violations.Enqueue($"{message.Id} is left with {message.OpenRecipients} open recipients and {Bench.Queue.FindJobs(message.Id).Count} jobs");
+        }
+
         foreach (SiteStatus site in Bench.Room.Sites().Where(static s => s.Waiting + s.Deferred + s.InFlight > 0))
         {
             Violations.Enqueue($"something is left at {site}");

@@ -114,6 +114,18 @@ public sealed class EventLogTests : IDisposable
     }
 
     [Fact]
+    public async Task An_event_that_cannot_be_written_throws_nothing_and_spoils_no_other()
+    {
+        await using EventLogWriter log = Open(Options);
+        log.Write(Event(1));
+        log.Write(Event(2) with { QueuedSeconds = double.NaN });
+        log.Write(Event(3) with { Reply = "half a character: \ud800" });
+        await log.FlushAsync();
+        Assert.Equal(1, log.Dropped);
+        Assert.Equal([1, 3], Lines().Select(static l => JsonNode.Parse(l)!["attempt"]).OfType<JsonNode>().Select(static a => a.GetValue<int>()));
+    }
+
+    [Fact]
     public async Task When_the_buffer_is_full_events_are_dropped_counted_and_told()
     {
         EventLogOptions options = Options with { Buffer = 64 << 10 };
