@@ -216,10 +216,18 @@ internal sealed partial class Router
             int[] open = [.. message.Recipients];
             open = Array.FindAll(open, i => !message.GetRecipient(i).IsFinal);
             EmailAddress[] addresses = message.Envelope.Recipients;
-            await Parallel.ForEachAsync(
-                open.Select(i => addresses[i].Domain).Distinct(StringComparer.Ordinal),
-                new ParallelOptions { MaxDegreeOfParallelism = MaxLookupsEach },
-                async (domain, _) => found[domain] = await ResolveAsync(domain, choice, id));
+            ConcurrentQueue<string> domains = new(open.Select(i => addresses[i].Domain).Distinct(StringComparer.Ordinal));
+            Task[] lookups = new Task[Math.Min(MaxLookupsEach, domains.Count)];
+            for (int i = 0; i < lookups.Length; i++)
+            {
+                lookups[i] = ResolveAllAsync(domains, found, choice, id);
+            }
+
+            foreach (Task ended in lookups)
+            {
+                await ended;
+            }
+
             DecisionGroups groups = new();
             foreach (int recipient in open)
             {
@@ -236,6 +244,14 @@ internal sealed partial class Router
         if (TakeBacklog() is { } lookup)
         {
             await LookUpAllAsync(lookup);
+        }
+    }
+
+    private async Task ResolveAllAsync(ConcurrentQueue<string> domains, ConcurrentDictionary<string, SiteDecision> found, RouteChoice choice, MessageId id)
+    {
+        while (domains.TryDequeue(out string? domain))
+        {
+            found[domain] = await ResolveAsync(domain, choice, id);
         }
     }
 

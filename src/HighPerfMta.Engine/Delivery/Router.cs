@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using HighPerfMta.Engine.Routing;
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Index;
 
 namespace HighPerfMta.Engine.Delivery;
@@ -275,7 +276,7 @@ internal sealed partial class Router(DeliveryServices services, IReadOnlyList<De
             ValueTask<SiteDecision> resolving = services.Resolver.ResolveAsync(domain, choice, services.Cancellation);
             return resolving.IsCompleted
                 ? await resolving
-                : await resolving.AsTask().WaitAsync(LookupTimeout, services.Time, services.Cancellation);
+                : await resolving.AsTask().WithinAsync(LookupTimeout, services.Time, services.Cancellation);
         }
         catch (TimeoutException)
         {
