@@ -22,6 +22,7 @@ public sealed partial class MailQueue
     private Checkpointer _checkpointer = null!;
     private Compactor _compactor = null!;
     private Replayer? _replayer;
+    private List<JobRef> _halfMoved = [];
     private CheckpointReader? _checkpoint;
     private Task _housekeeping = Task.CompletedTask;
     private ulong _newestBefore;
@@ -171,6 +172,11 @@ public sealed partial class MailQueue
     {
         try
         {
+            if (_halfMoved.Count > 0)
+            {
+                await FinishMovesAsync(cancellation);
+            }
+
             while (_compactor.IsDue() && _log.Condition is LogCondition.Healthy or LogCondition.LowSpace && _ledger.Dirty == 0)
             {
                 if (!await _compactor.StepAsync(cancellation))
@@ -179,7 +185,7 @@ public sealed partial class MailQueue
                 }
             }
 
-            if (_checkpointer.IsDue())
+            if (_halfMoved.Count == 0 && _checkpointer.IsDue())
             {
                 await _checkpointer.RunAsync(cancellation);
             }
@@ -199,17 +205,62 @@ public sealed partial class MailQueue
     {
         long started = _time.GetTimestamp();
         await new CheckpointLoader(this, _replayer!, _checkpoint).RunAsync(cancellation);
+        _halfMoved = FindHalfMoved(_replayer!.Moved);
         _replayer = null;
         _checkpoint?.Dispose();
         _checkpoint = null;
         int announced = AnnounceRestored();
-        _live.Thaw();
         _loading = false;
-        TruncateHead();
+        if (_halfMoved.Count == 0)
+        {
+            _live.Thaw();
+            TruncateHead();
+        }
+
         _loaded.TrySetResult();
         if (announced > 0)
         {
             LoadedJobs(_logger, announced, _time.GetElapsedTime(started).TotalSeconds);
+        }
+    }
+
+    /// <summary>
+    /// Messages whose copy may have come without all that belongs to it: until they are moved again the log's head stays where it is, as their states, orders and ends may be before the copy.
+    /// </summary>
+    private List<JobRef> FindHalfMoved(HashSet<ulong> moved)
+    {
+        List<JobRef> found = [];
+        for (int chunk = 0; chunk < Jobs.Chunks && moved.Count > 0; chunk++)
+        {
+            ReadOnlySpan<Job> jobs = Jobs.ReadChunk(chunk);
+            for (int i = 0; i < jobs.Length; i++)
+            {
+                ref readonly Job job = ref jobs[i];
+                bool isSuspect = job.Id != 0 && moved.Contains(job.Id)
+                    && (job.IsPart || job.Has(JobFlags.Bouncing) || job.Has(JobFlags.Rerouted) || (job.Number != 0 && job.State < job.Accepted));
+                if (isSuspect)
+                {
+                    moved.Remove(job.Id);
+                    found.Add(new JobRef((chunk * JobTable.ChunkJobs) + i, job.MessageId));
+                }
+            }
+        }
+
+        return found;
+    }
+
+    // Until the last of them is moved there is no checkpoint either: a start behind it would not see the copies.
+    private async Task FinishMovesAsync(CancellationToken cancellation)
+    {
+        if (_log.Condition is LogCondition.Healthy or LogCondition.LowSpace && _ledger.Dirty == 0)
+        {
+            _halfMoved = await _compactor.MoveAgainAsync(_halfMoved, cancellation);
+        }
+
+        if (_halfMoved.Count == 0)
+        {
+            _live.Thaw();
+            TruncateHead();
         }
     }
 
@@ -244,7 +295,7 @@ public sealed partial class MailQueue
         {
         }
 
-        if (_started && !_loading && _log.TailAddress > _checkpointer.Address)
+        if (_started && !_loading && _halfMoved.Count == 0 && _log.TailAddress > _checkpointer.Address)
         {
             await _checkpointer.RunAsync(CancellationToken.None);
         }

@@ -147,6 +147,7 @@ public sealed class DeliveryBench : IAsyncDisposable
     public async Task RestartAsync()
     {
         await Room.DisposeAsync();
+        Queue = Queue.Reopen();
         _room = NewRoom();
         Queue.Restored = Room.Restore;
         Queue.Start();

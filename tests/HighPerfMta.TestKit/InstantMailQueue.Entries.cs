@@ -23,7 +23,7 @@ public sealed partial class InstantMailQueue
         {
             foreach (int slot in all)
             {
-                if (steering.Applies(Jobs[slot]))
+                if (!_closed && steering.Applies(Jobs[slot]))
                 {
                     Steer(slot, steering);
                     changed++;
@@ -107,7 +107,11 @@ public sealed partial class InstantMailQueue
             _warm[slot] = message;
         }
 
-        Overlay(message, stored.Whole, job);
+        lock (_gate)
+        {
+            Overlay(message, _closed ? message : stored.Whole, job);
+        }
+
         return message;
     }
 

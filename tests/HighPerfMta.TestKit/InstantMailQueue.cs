@@ -16,15 +16,16 @@ public sealed partial class InstantMailQueue : IMailQueue
     private readonly ConcurrentDictionary<int, QueuedMessage> _warm = [];
     private readonly Lock _gate = new();
     private long _lastId;
+    private bool _closed;
     private long _lastRecord;
 
     private sealed record Stored(QueuedMessage Whole, byte[] Octets);
 
     /// <summary>Every update in order, with the picture of its message; not kept when <see cref="KeepUpdates"/> is off.</summary>
-    public ConcurrentQueue<(QueuedMessage Message, RecipientUpdate Update)> Updates { get; } = [];
+    public ConcurrentQueue<(QueuedMessage Message, RecipientUpdate Update)> Updates { get; private init; } = [];
 
     /// <summary>Every steering in order; not kept when <see cref="KeepUpdates"/> is off.</summary>
-    public ConcurrentQueue<(Steering Steering, int[] Slots, JobRef[] Lent)> Steerings { get; } = [];
+    public ConcurrentQueue<(Steering Steering, int[] Slots, JobRef[] Lent)> Steerings { get; private init; } = [];
 
     public bool KeepUpdates { get; set; } = true;
 
@@ -123,6 +124,70 @@ public sealed partial class InstantMailQueue : IMailQueue
         return Jobs.Add(job);
     }
 
+    /// <summary>
+    /// The queue of the next process: the same messages in a table of its own, so that what a room of before may still do to its jobs reaches nobody. The pictures stay the ones that were handed out.
+    /// </summary>
+    public InstantMailQueue Reopen()
+    {
+        InstantMailQueue next = new()
+        {
+            Updates = Updates,
+            Steerings = Steerings,
+            KeepUpdates = KeepUpdates,
+            BeforeUpdate = BeforeUpdate,
+            BeforeSteer = BeforeSteer,
+            BeforeSplit = BeforeSplit,
+            BeforeLoad = BeforeLoad,
+            Cold = Cold,
+            Time = Time,
+            MayAttempt = MayAttempt,
+            Condition = Condition,
+            Statistics = Statistics,
+            _lastId = _lastId,
+        };
+        next.Unreadable.UnionWith(Unreadable);
+        foreach (MessageId id in UnreadableRecords.Keys)
+        {
+            next.UnreadableRecords[id] = true;
+        }
+
+        lock (_gate)
+        {
+            // What is still to come from a room of before changes nothing: that process is dead.
+            _closed = true;
+            foreach ((MessageId id, Stored stored) in _stored)
+            {
+                next._stored[id] = stored;
+            }
+
+            foreach (int slot in Slots())
+            {
+                Adopt(next, slot);
+            }
+        }
+
+        return next;
+    }
+
+    private void Adopt(InstantMailQueue next, int slot)
+    {
+        Job job = Jobs[slot];
+        int at = next.Jobs.Add(job with
+        {
+            Domain = Names.Domains.Get(job.Domain) is { } domain ? next.Names.Domains.Acquire(domain) : 0,
+            Sender = Names.Senders.Get(job.Sender) is { } sender ? next.Names.Senders.Acquire(sender) : 0,
+            Reason = Names.Reasons.Get(job.Reason) is { } reason ? (ushort)next.Names.Reasons.Acquire(reason) : (ushort)0,
+            Route = Names.Routes.Get(job.Route) is { } route ? (ushort)next.Names.Routes.Acquire(route) : (ushort)0,
+            Place = JobPlace.Entering,
+            Site = 0,
+        });
+        if (_warm.TryGetValue(slot, out QueuedMessage? message))
+        {
+            int[] recipients = [.. message.Recipients];
+            next._warm[at] = new QueuedMessage(message.Envelope, message.Body, recipients, [.. recipients.Select(message.GetRecipient)]) { Slot = at };
+        }
+    }
+
     /// <summary>Every job is told of as one from before the start.</summary>
     public void Start()
     {
@@ -198,6 +263,11 @@ public sealed partial class InstantMailQueue : IMailQueue
         BeforeUpdate?.Invoke(message, updates);
         lock (_gate)
         {
+            if (_closed)
+            {
+                return default;
+            }
+
             QueuedMessage whole = _stored[message.Id].Whole;
             foreach (RecipientUpdate update in updates.Span)
             {

@@ -62,6 +62,40 @@ internal sealed partial class Compactor(MailQueue queue)
         return MovedMessages > before || queue.Log.BeginAddress >= target;
     }
 
+    /// <summary>
+    /// Moves whole messages once more, whose move a crash may have cut short: what was to follow the copy is still before it, where the head may not pass. Returns those that could not be moved now.
+    /// </summary>
+    /// <exception cref="LogUnavailableException">The log takes no copies now.</exception>
+    public async Task<List<JobRef>> MoveAgainAsync(List<JobRef> messages, CancellationToken cancellation)
+    {
+        List<JobRef> left = [];
+        _moves.Clear();
+        foreach (JobRef message in messages)
+        {
+            ulong id = message.Id.Value;
+            if (Snapshot(id, message.Slot, out bool isChanging).Count == 0)
+            {
+                continue;
+            }
+
+            if (isChanging || await CopyAsync(id, message.Slot, long.MaxValue, cancellation) is not { } move)
+            {
+                left.Add(message);
+                continue;
+            }
+
+            long before = MovedMessages;
+            _moves.Add(move);
+            await SettleAsync();
+            if (MovedMessages == before && queue.Jobs.TryRead(message.Slot, out Job job) && job.MessageId == message.Id)
+            {
+                left.Add(message);
+            }
+        }
+
+        return left;
+    }
+
     // Never the segment that is being written, nor the one before it: copies go there.
     private long Target()
     {

@@ -174,7 +174,7 @@ public sealed partial class FasterRecordLog
 
     private void OnAdvanced(long durable)
     {
-        if (Volatile.Read(ref _truncateTo) >> _store.Bits > Volatile.Read(ref _begin) >> _store.Bits)
+        if (HasToTruncate)
         {
             Wake();
         }
@@ -188,8 +188,13 @@ public sealed partial class FasterRecordLog
         }
 
         _stock.Poke();
-        Wake();
+        if (IsFailing || HasToTruncate)
+        {
+            Wake();
+        }
     }
+
+    private bool HasToTruncate => Volatile.Read(ref _truncateTo) >> _store.Bits > Volatile.Read(ref _begin) >> _store.Bits;
 
     private void Wake()
     {

@@ -32,6 +32,9 @@ internal sealed class Replayer(MailQueue queue, bool onCheckpoint)
     /// <summary>Copies of messages that had finished before: their end must be said again behind them, or they come back when the first end is truncated.</summary>
     public List<(ulong Id, long Address)> Orphans { get; } = [];
 
+    /// <summary>Messages of which a copy was found. A crash may have come between the copy and the states that belong to it.</summary>
+    public HashSet<ulong> Moved { get; } = [];
+
     public ulong LastId { get; private set; }
 
     /// <summary>Leaves out messages that another replay, of the log behind, has found finished or has made itself.</summary>
@@ -118,6 +121,7 @@ internal sealed class Replayer(MailQueue queue, bool onCheckpoint)
             return;
         }
 
+        Moved.Add(record.MessageId);
         StoredBody body = Body(record, accepted);
         if (_slots.TryGetValue(record.MessageId, out int slot))
         {

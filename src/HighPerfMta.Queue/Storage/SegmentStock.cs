@@ -290,7 +290,13 @@ internal sealed class SegmentStock : IDisposable
     {
         lock (_gate)
         {
-            Volatile.Write(ref _capacityEnd, ((long)_store.Last + 1 + _spares.Count) << _store.Bits);
+            long end = ((long)_store.Last + 1 + _spares.Count) << _store.Bits;
+            if (end == _capacityEnd)
+            {
+                return;
+            }
+
+            Volatile.Write(ref _capacityEnd, end);
         }
 
         _changed();

@@ -106,11 +106,12 @@ internal sealed partial class MtaHost : IAsyncDisposable
     {
         MakeDataDirectory();
         MetricsCollector? metrics = null;
+        Task<IPEndPoint>? web = null;
         if (_configuration.Admin.Http is { } address)
         {
+            // The web sides take as long to start as all the rest: nobody's mail waits for them.
             metrics = Own(new MetricsCollector());
-            WebSide web = Own(new WebSide(address, _state, metrics));
-            Http = await web.StartAsync();
+            web = Own(new WebSide(address, _state, metrics)).StartAsync();
         }
 
         EventLogWriter log = Own(new EventLogWriter(_configuration.ForEvents(), _time, _loggers.CreateLogger<EventLogWriter>()));
@@ -130,13 +131,14 @@ internal sealed partial class MtaHost : IAsyncDisposable
         _reception = Own(new SmtpServer(_configuration.ForReception(), intake, events, wheel, _time, _loggers, metrics));
         ControlRoom control = outbound.CreateControl(_configuration, queue, events, _time);
         _state.Control = control;
-        AdminSocket admin = Own(new AdminSocket(_configuration.SocketPath, control, log));
-        await admin.StartAsync();
+        Task admin = Own(new AdminSocket(_configuration.SocketPath, control, log)).StartAsync();
         Own(new ServerMetrics(queue, outbound.Delivery, control.Census, log, metrics));
         queue.Announce = intake.Accepted + (Action<QueuedMessage>)outbound.Delivery.Enqueue;
         queue.Restored = outbound.Delivery.Restore;
         queue.Start();
         _reception.Start();
+        await admin;
+        Http = web is null ? null : await web;
         _state.Ready = true;
         ServiceManager.Ready();
         Ready(_logger, string.Join(", ", Listeners), Http?.ToString() ?? "off", _configuration.DataDirectory, queue.Count);

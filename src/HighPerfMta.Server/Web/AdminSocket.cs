@@ -15,9 +15,12 @@ namespace HighPerfMta.Server.Web;
 internal sealed class AdminSocket(string path, IControl control, EventLogWriter events) : IAsyncDisposable
 {
     private WebApplication? _application;
+    private Task? _starting;
 
     /// <exception cref="StartFailedException">The socket cannot be made.</exception>
-    public async Task StartAsync()
+    public Task StartAsync() => _starting = Task.Run(StartOnceAsync);
+
+    private async Task StartOnceAsync()
     {
         if (await AnswersAsync())
         {
@@ -47,6 +50,12 @@ internal sealed class AdminSocket(string path, IControl control, EventLogWriter 
 
     public async ValueTask DisposeAsync()
     {
+        if (_starting is { } starting)
+        {
+            // What its start came to its caller knows, or does not want to know any more.
+            await ((Task)starting).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+
         if (_application is { } application)
         {
             _application = null;

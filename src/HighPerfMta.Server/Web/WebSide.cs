@@ -18,10 +18,13 @@ namespace HighPerfMta.Server.Web;
 internal sealed class WebSide(IPEndPoint address, HostState state, MetricsCollector metrics) : IAsyncDisposable
 {
     private WebApplication? _application;
+    private Task<IPEndPoint>? _starting;
 
     /// <returns>The address in use, the real port included.</returns>
     /// <exception cref="StartFailedException">The address cannot be used.</exception>
-    public async Task<IPEndPoint> StartAsync()
+    public Task<IPEndPoint> StartAsync() => _starting = Task.Run(StartOnceAsync);
+
+    private async Task<IPEndPoint> StartOnceAsync()
     {
         WebApplicationBuilder builder = WebHosts.CreateBuilder();
         builder.WebHost.ConfigureKestrel(o => o.Listen(address, static l => l.Protocols = HttpProtocols.Http1));
@@ -46,6 +49,12 @@ internal sealed class WebSide(IPEndPoint address, HostState state, MetricsCollec
 
     public async ValueTask DisposeAsync()
     {
+        if (_starting is { } starting)
+        {
+            // What its start came to its caller knows, or does not want to know any more.
+            await ((Task)starting).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+
         if (_application is { } application)
         {
             _application = null;
