@@ -302,13 +302,18 @@ public sealed partial class InstantMailQueue : IMailQueue
         lock (_gate)
         {
             Job original = Jobs[message.Slot];
+            for (int i = 1; i < parts.Length; i++)
+            {
+                // Before the first part may let go of a name.
+                AddReferences(original);
+            }
+
             for (int i = 0; i < parts.Length; i++)
             {
                 parts[i] = new QueuedMessage(message.Envelope, message.Body, groups[i], [.. groups[i].Select(message.GetRecipient)]);
                 int slot = message.Slot;
                 if (i > 0)
                 {
-                    AddReferences(original);
                     slot = Jobs.Add(original with { Site = 0 });
                 }
 

@@ -267,7 +267,10 @@ public sealed class SimulatedLogs : ILoggerFactory
         {
             if (logLevel >= LogLevel.Error)
             {
-                logs.Errors.Add($"{formatter(state, exception)}{(exception is null ? "" : $"\n{exception}")}");
+                lock (logs.Errors)
+                {
+                    logs.Errors.Add($"{formatter(state, exception)}{(exception is null ? "" : $"\n{exception}")}");
+                }
             }
         }
     }
