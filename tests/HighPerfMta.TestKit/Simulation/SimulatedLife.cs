@@ -18,6 +18,7 @@ public sealed class SimulatedLife
     public const int SegmentSize = 32 << 10;
 
     private readonly MailAccount _account;
+    private Action? _forget;
 
     private SimulatedLife(int number, FaultyDisk disk, DateTimeOffset now, SimulatedNetwork network, MailAccount account, Random random)
     {
@@ -93,6 +94,7 @@ public sealed class SimulatedLife
         EventSink events = new(this);
         PressureGauge pressure = new(Queue, new PressureOptions { DiskLowWater = QueueOptions.DiskLowWater }, Time, Logs.CreateLogger<PressureGauge>(), static () => 0);
         IntakeRoom intake = new(Queue, events, Time, Logs.CreateLogger<IntakeRoom>(), pressure);
+        _forget = pressure.Dispose;
         Intake = new AccountedIntake(intake, this);
         AccountedReports reports = new(new ReportsRoom(Intake, Queue, Delivery.Hostname, Time, Logs.CreateLogger<ReportsRoom>(), Retry.Expire), this);
         Room = new DeliveryRoom(Queue, Network, Network, reports, events, Delivery, Retry, Time, Logs, random, Background);
@@ -121,6 +123,13 @@ public sealed class SimulatedLife
 
     /// <summary>The process is dead at once.</summary>
     public void Die(bool power, int seed) => Survivor ??= power ? Disk.PowerCut(seed) : Disk.Crash();
+
+    /// <summary>Nothing of the process runs any more. Its meter would be remembered by the runtime, and all of the process with it.</summary>
+    public void Bury()
+    {
+        Background.Abandon();
+        _forget?.Invoke();
+    }
 
     /// <summary>An orderly stop: drains, writes a checkpoint, gives the log up.</summary>
     public void Stop()

@@ -84,6 +84,7 @@ public sealed class Simulation
         }
         finally
         {
+            simulation._life?.Bury();
             SynchronizationContext.SetSynchronizationContext(before);
         }
 
@@ -481,7 +482,7 @@ public sealed class Simulation
     /// <summary>The next process, on what the last one left.</summary>
     private void Live(FaultyDisk disk)
     {
-        _life?.Background.Abandon();
+        _life?.Bury();
         _before = _life;
         _tasks.Clear();
         _faults.Clear();
