@@ -268,8 +268,8 @@ measure_memory() {
   index=$(metric backlog hpmta_queue_index_bytes)
   pss=$(memory backlog Pss)
   result queued "jobs queued now" "$queued" ''
-  # The table grows by chunks of 1 MiB, of which one is not full and one may be kept empty.
-  if [ "$index" != - ]; then index=$(calc "($index > 2 * 1048576 ? $index - 2 * 1048576 : $index) / $queued"); fi
+  # The table grows by chunks of 1 MiB, of which one is not full.
+  if [ "$index" != - ]; then index=$(calc "($index > 1048576 ? $index - 1048576 : $index) / $queued"); fi
   result index "index" "$index" B/job '<= 64'
   result pss "PSS after the restart" "$(calc "$pss / 1024")" MiB
   result rss "RSS after the restart" "$(calc "$(memory backlog Rss) / 1024")" MiB
