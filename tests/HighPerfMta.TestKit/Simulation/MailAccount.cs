@@ -190,6 +190,10 @@ public sealed class MailAccount
         recipient.EndedInLife = life.Number;
     }
 
+    /// <summary>The process has come to the end of one of the message's recipients: a job that was there is gone since.</summary>
+    public bool HasEnded(SimulatedLife life, MessageId id) =>
+        _mail.TryGetValue(id, out Mail? mail) && Array.Exists(mail.Recipients, r => r.IsFinal && r.EndedInLife == life.Number);
+
     /// <summary>An operator asked that the message be dropped: its recipients may be gone from now on.</summary>
     public void MayVanish(MessageId id)
     {

@@ -536,7 +536,7 @@ public sealed class Simulation
             {
                 messages.Add(message);
             }
-            else
+            else if (!peek.IsCompletedSuccessfully || !_account.HasEnded(_life, job.Id))
             {
                 _account.Breach($"{job.Id} cannot be read after the start: {peek.Exception}");
             }
