@@ -88,12 +88,13 @@ internal sealed class LiveSegments(long stretch, long begin)
         }
     }
 
-    /// <summary>As <see cref="Unpin"/>, when nothing was unpinned: after the messages in the log at start are known.</summary>
+    /// <summary>The address that the log may be truncated before, also if it has not moved: a log that failed has forgotten what it was told. 0 while the head is frozen.</summary>
     public long FindHead(long tail)
     {
         lock (_gate)
         {
-            return MoveHead(tail);
+            MoveHead(tail);
+            return _frozen ? 0 : _head * stretch;
         }
     }
 
