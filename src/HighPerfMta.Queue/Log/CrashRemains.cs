@@ -29,6 +29,12 @@ internal readonly record struct CrashRemains(long TrimFrom, List<Finding> Unfini
         return new CrashRemains(trimFrom, unfinished);
     }
 
+    /// <summary>
+    /// Ends of pages that read as zeros before later records, where nothing is known to have been on stable storage. Most of them are only what a record had no room in; but a record that never
+    /// arrived leaves nothing else. Whatever refers to one in there was not acknowledged.
+    /// </summary>
+    public static IEnumerable<AddressRange> GapsIn(ScanResult scan, long durable) => scan.Gaps.Where(g => g.From >= durable);
+
     /// <summary>Adds to the damage what was durable behind the last record and is not there.</summary>
     public static void AddMissingTail(ScanResult scan, long durable, int pageSize)
     {

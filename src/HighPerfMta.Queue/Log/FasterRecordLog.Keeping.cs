@@ -285,7 +285,7 @@ public sealed partial class FasterRecordLog
         long durable = old.Durable;
         try
         {
-            _store.Erase(durable, Math.Max(old.WrittenEnd, durable));
+            _store.Erase(durable, Math.Max(old.WrittenEnd, durable), _pageSize);
             // A run that never proved itself handed out no address: its place can be taken again.
             if (ReferenceEquals(old, _lastProven))
             {

@@ -270,10 +270,11 @@ internal sealed class LogFiles : IDisposable
                 "A write between {From} and {To} was not finished ({Reason}); nothing in it was acknowledged", finding.From, finding.To, finding.Range.Reason);
         }
 
+        Unfinished.AddRange(CrashRemains.GapsIn(Scan, Durable));
         long trimmed = Scan.DataEnd - trimFrom;
         try
         {
-            Store.Erase(trimFrom, Scan.DataEnd);
+            Store.Erase(trimFrom, Scan.DataEnd, Superblock.PageSize);
             Store.Flush(Durable, trimFrom);
             Scan.DataEnd = trimFrom;
             return trimmed;

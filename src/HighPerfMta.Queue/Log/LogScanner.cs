@@ -24,6 +24,9 @@ internal sealed class ScanResult
 
     /// <summary>Addresses between two runs: what was given out of them was lost before it was acknowledged.</summary>
     public List<AddressRange> Skipped { get; } = [];
+
+    /// <summary>Zeros from the end of a record to the end of its page, before later records of the same run.</summary>
+    public List<AddressRange> Gaps { get; } = [];
 }
 
 /// <summary>Addresses from <paramref name="From"/> up to, not including, <paramref name="To"/>.</summary>
@@ -87,6 +90,7 @@ internal sealed class LogScanner(SegmentStore store, int pageSize, ulong salt)
 
     private readonly uint _seed = Crc32C.Seed(salt);
     private readonly byte[] _page = new byte[pageSize];
+    private readonly List<AddressRange> _pageEnds = [];
     private ScanResult _result = new();
     private long _holeFrom;
 
@@ -95,6 +99,7 @@ internal sealed class LogScanner(SegmentStore store, int pageSize, ulong salt)
     {
         _result = new ScanResult { Tail = begin, DataEnd = begin, DurableMark = begin };
         _holeFrom = -1;
+        _pageEnds.Clear();
         for (long page = begin & -pageSize; page < end; page += pageSize)
         {
             cancellation.ThrowIfCancellationRequested();
@@ -147,6 +152,7 @@ internal sealed class LogScanner(SegmentStore store, int pageSize, ulong salt)
     {
         if (last < offset)
         {
+            _pageEnds.Add(new AddressRange(page + offset, page + pageSize));
             return -1;
         }
 
@@ -197,6 +203,8 @@ internal sealed class LogScanner(SegmentStore store, int pageSize, ulong salt)
             _holeFrom = -1;
         }
 
+        _result.Gaps.AddRange(_pageEnds.Where(g => previousTail > g.From));
+        _pageEnds.Clear();
         _result.DurableMark = Math.Max(_result.DurableMark, header.DurableMark);
         if (header.Type != RecordHeader.Resumed && reference.Address >= begin)
         {

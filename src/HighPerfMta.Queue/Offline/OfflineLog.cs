@@ -141,6 +141,7 @@ internal sealed class OfflineLog(OfflineFiles files, bool useCheckpoint, RecordV
         ScanResult scan = new LogScanner(files.Store, files.Superblock.PageSize, files.Superblock.Salt).Scan(BeginAddress, ReplayEnd, null, CancellationToken.None);
         long durable = Math.Max(Math.Max(scan.DurableMark, files.Extent.Durable), checkpoint?.Durable ?? 0);
         List<AddressRange> found = [.. scan.Unfinished, .. scan.Skipped];
+        found.AddRange(CrashRemains.GapsIn(scan, durable));
         found.AddRange(CrashRemains.TakeFrom(scan, durable).Unfinished.Select(static f => new AddressRange(f.From, f.To)));
         return found;
     }

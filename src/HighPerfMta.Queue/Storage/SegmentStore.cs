@@ -148,27 +148,33 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
         }
     }
 
-    /// <summary>Overwrites a stretch with zeros and waits until that is on stable storage. Missing segments have nothing to erase.</summary>
-    public void Erase(long from, long to)
+    /// <summary>
+    /// Overwrites a stretch with zeros, the last page first, each on stable storage before the one below it is begun. Wherever it ends early, what is left is as if less had been written: no record
+    /// is there without those before it that it builds on. Missing segments have nothing to erase.
+    /// </summary>
+    /// <param name="from">First address.</param>
+    /// <param name="to">Behind the last one.</param>
+    /// <param name="pageSize">Bytes of a page: a power of two, at most a segment.</param>
+    public void Erase(long from, long to, int pageSize)
     {
-        byte[] zeros = new byte[64 << 10];
+        byte[] zeros = new byte[Math.Min(pageSize, 64 << 10)];
         while (from < to)
         {
-            int segment = (int)(from >> Bits);
-            long end = Math.Min(to, ((long)segment + 1) << Bits);
+            long start = Math.Max(from, (to - 1) & -(long)pageSize);
+            int segment = (int)(start >> Bits);
             if (Contains(segment))
             {
                 IDiskFile file = Open(segment);
-                long fileEnd = Math.Min(end, ((long)segment << Bits) + file.Length);
-                for (; from < fileEnd; from += zeros.Length)
+                long end = Math.Min(to, ((long)segment << Bits) + file.Length);
+                for (long at = start; at < end; at += zeros.Length)
                 {
-                    file.Write(from & (segmentSize - 1), zeros.AsSpan(0, (int)Math.Min(zeros.Length, fileEnd - from)));
+                    file.Write(at & (segmentSize - 1), zeros.AsSpan(0, (int)Math.Min(zeros.Length, end - at)));
                 }
 
                 file.Flush();
             }
 
-            from = end;
+            to = start;
         }
     }
 
