@@ -73,7 +73,11 @@ public sealed partial class FasterRecordLog
         Volatile.Write(ref _failing, true);
         TimeSpan watch = TimeSpan.FromTicks(Math.Max(TimeSpan.TicksPerMillisecond, _options.WriteTimeout.Ticks / 4));
         _watchdog = _time.CreateTimer(static log => ((FasterRecordLog)log!).WatchOperation(), this, watch, watch);
-        Prove(_engine, _files.Scan.Tail);
+        if (!Prove(_engine, _files.Scan.Tail))
+        {
+            TellFailure(_engine);
+        }
+
         _told = Condition;
         _ticker = _time.CreateTimer(static log => ((FasterRecordLog)log!).Tick(), this, _options.ReopenInterval, _options.ReopenInterval);
         _keeper.Start();
@@ -83,7 +87,8 @@ public sealed partial class FasterRecordLog
     // Shows that the new run can really write and flush, and leaves the record that explains the skipped addresses before it.
     private bool Prove(LogEngine engine, long previousTail)
     {
-        if (!TryWriteSlot(engine, BeginAddress))
+        // In this order: while names or replayed records are not durable nothing may be written that builds on them, let alone acknowledged.
+        if (!TrySecure(engine) || !TryWriteSlot(engine, BeginAddress))
         {
             return false;
         }
@@ -126,6 +131,20 @@ public sealed partial class FasterRecordLog
         await durable;
     }
 
+    private bool TrySecure(LogEngine engine)
+    {
+        try
+        {
+            _files.Secure();
+            return true;
+        }
+        catch (DiskException e)
+        {
+            OnEngineFailed(engine, e);
+            return false;
+        }
+    }
+
     private bool TryWriteSlot(LogEngine engine, long begin)
     {
         Volatile.Write(ref _slotWriteStarted, Math.Max(1, _time.GetTimestamp()));
@@ -152,7 +171,7 @@ public sealed partial class FasterRecordLog
         {
             if (!Volatile.Read(ref _failing))
             {
-                _logger.LogError("The log cannot be written: {Cause}. Mail is refused; trying again every {Interval}", cause.Message, _options.ReopenInterval);
+                TellFailure(engine);
             }
 
             Volatile.Write(ref _failing, true);
@@ -160,6 +179,9 @@ public sealed partial class FasterRecordLog
 
         Wake();
     }
+
+    private void TellFailure(LogEngine engine) =>
+        _logger.LogError("The log cannot be written: {Cause}. Mail is refused; trying again every {Interval}", engine.Failure?.Message, _options.ReopenInterval);
 
     private void WatchOperation()
     {
@@ -285,6 +307,8 @@ public sealed partial class FasterRecordLog
         long durable = old.Durable;
         try
         {
+            // First, as it is cheap: where no name can be made durable, zeroing a segment at each attempt would be for nothing.
+            _disk.SyncDirectory(_store.Directory);
             _store.Erase(durable, Math.Max(old.WrittenEnd, durable), _pageSize);
             // A run that never proved itself handed out no address: its place can be taken again.
             if (ReferenceEquals(old, _lastProven))
@@ -345,8 +369,14 @@ public sealed partial class FasterRecordLog
             barrier = _truncateBarrier;
         }
 
+        if (target >> _store.Bits > _store.Last)
+        {
+            // Records that end with their segment: the one that the tail is in is made for the next record. Until then the log begins in the last that there is.
+            target = (long)_store.Last << _store.Bits;
+        }
+
         LogEngine engine = Engine;
-        if (target >> _store.Bits == _begin >> _store.Bits || IsFailing)
+        if (target >> _store.Bits <= _begin >> _store.Bits || IsFailing)
         {
             return;
         }

@@ -21,11 +21,14 @@ internal sealed class LogFiles : IDisposable
 
     private readonly IDisk _disk;
     private readonly IDisposable _lock;
+    private readonly Stack<string> _unsynced;
+    private AddressRange? _unsettled;
 
-    private LogFiles(IDisk disk, IDisposable directoryLock, Superblock superblock, SegmentStore store, CommitSlots slots)
+    private LogFiles(IDisk disk, IDisposable directoryLock, Stack<string> unsynced, Superblock superblock, SegmentStore store, CommitSlots slots)
     {
         _disk = disk;
         _lock = directoryLock;
+        _unsynced = unsynced;
         Superblock = superblock;
         Store = store;
         Slots = slots;
@@ -75,8 +78,8 @@ internal sealed class LogFiles : IDisposable
                 Create(options, disk, root, folder, background);
             }
 
-            SyncNames(disk, Path.GetFullPath(folder), logger);
-            files = Load(directoryLock, disk, folder);
+            Stack<string> unsynced = SyncNames(disk, Path.GetFullPath(folder), logger);
+            files = Load(directoryLock, unsynced, disk, folder);
             files.Examine(logger);
             return files;
         }
@@ -101,21 +104,49 @@ internal sealed class LogFiles : IDisposable
         _lock.Dispose();
     }
 
-    // A directory whose name is not durable takes the log with it. At each opening: a process that was killed may have made it and not synced it.
-    private static void SyncNames(IDisk disk, string folder, ILogger logger)
+    /// <summary>
+    /// Does what the disk refused at the opening: syncs of directories, and the settling of the tail. Until this returned, a power failure may take the log or a segment by its name, and records
+    /// that were replayed.
+    /// </summary>
+    /// <exception cref="DiskException">It refuses again; the rest stays to be done.</exception>
+    public void Secure()
     {
+        while (_unsynced.TryPeek(out string? directory))
+        {
+            _disk.SyncDirectory(directory);
+            _ = _unsynced.Pop();
+        }
+
+        if (_unsettled is { } tail)
+        {
+            Settle(tail);
+        }
+    }
+
+    // A directory or segment whose name is not durable takes what is in it along. At each opening: a process that was killed may have made it and not synced it.
+    private static Stack<string> SyncNames(IDisk disk, string folder, ILogger logger)
+    {
+        Stack<string> unsynced = new();
+        string? root = Path.GetDirectoryName(folder);
         for (string? directory = folder; directory is not null; directory = Path.GetDirectoryName(directory))
         {
             try
             {
                 disk.SyncDirectory(directory);
             }
+            catch (DiskException e) when (directory == folder || directory == root || e.Errno == DiskException.InputOutput || e.IsFull)
+            {
+                logger.LogWarning("The names in a directory could not be synced: {Cause}. No mail is taken until they are", e.Message);
+                unsynced.Push(directory);
+            }
             catch (DiskException e)
             {
-                // Above the data directory it may not be ours to open. If the disk takes no writes, the first record will say so.
-                logger.LogDebug("The directory's names could not be synced: {Cause}", e.Message);
+                // Above the data directory it may not be ours to open, or cannot be synced at all; then it got no name from us.
+                logger.LogDebug("The names in a directory could not be synced: {Cause}", e.Message);
             }
         }
+
+        return unsynced;
     }
 
     // Everything is made under another name and renamed as a whole, so that a log folder without its superblock or first segment never exists.
@@ -178,7 +209,7 @@ internal sealed class LogFiles : IDisposable
         return (superblock, store);
     }
 
-    private static LogFiles Load(IDisposable directoryLock, IDisk disk, string folder)
+    private static LogFiles Load(IDisposable directoryLock, Stack<string> unsynced, IDisk disk, string folder)
     {
         (Superblock superblock, SegmentStore store) = Find(disk, folder, DiskFileMode.OpenExisting);
         string slotsPath = Path.Combine(folder, CommitSlots.FileName);
@@ -188,14 +219,14 @@ internal sealed class LogFiles : IDisposable
             disk.SyncDirectory(folder);
         }
 
-        return new LogFiles(disk, directoryLock, superblock, store, CommitSlots.Open(disk, slotsPath, superblock.Salt));
+        return new LogFiles(disk, directoryLock, unsynced, superblock, store, CommitSlots.Open(disk, slotsPath, superblock.Salt));
     }
 
     private void Examine(ILogger logger)
     {
         LogExtent extent = LogExtent.Of(Store, Slots.Latest, Superblock.PageSize);
         Begin = extent.Begin;
-        Store.DeleteBelow((int)(Begin >> Store.Bits));
+        DeleteNeedless(logger);
         FindCheckpoint(extent, logger);
         long from = _checkpoint?.Address ?? Begin;
         ScannedFrom = from;
@@ -221,6 +252,24 @@ internal sealed class LogFiles : IDisposable
         }
 
         NextStart = FirstFreeAddress();
+    }
+
+    // What a crash kept the last run from deleting. Nothing goes while names are not known to be on stable storage; the next truncation deletes it then.
+    private void DeleteNeedless(ILogger logger)
+    {
+        if (_unsynced.Count > 0)
+        {
+            return;
+        }
+
+        try
+        {
+            Store.DeleteBelow((int)(Begin >> Store.Bits));
+        }
+        catch (DiskException e)
+        {
+            logger.LogWarning("A needless log segment could not be deleted: {Cause}", e.Message);
+        }
     }
 
     /// <summary>A checkpoint spares the scan of everything below its address; one from before the log's head moved past it says too little.</summary>
@@ -271,20 +320,27 @@ internal sealed class LogFiles : IDisposable
         }
 
         Unfinished.AddRange(CrashRemains.GapsIn(Scan, Durable));
-        long trimmed = Scan.DataEnd - trimFrom;
+        AddressRange tail = new(trimFrom, Scan.DataEnd);
         try
         {
-            Store.Erase(trimFrom, Scan.DataEnd, Superblock.PageSize);
-            Store.Flush(Durable, trimFrom);
+            Settle(tail);
             Scan.DataEnd = trimFrom;
-            return trimmed;
+            return tail.To - tail.From;
         }
         catch (DiskException e)
         {
-            // The log opens to be read; its first write will fail as well, and be tried again.
+            // The log opens to be read; it takes no records before this is done.
+            _unsettled = tail;
             logger.LogError("The log's tail cannot be settled: {Cause}", e.Message);
             return 0;
         }
+    }
+
+    private void Settle(AddressRange tail)
+    {
+        Store.Erase(tail.From, tail.To, Superblock.PageSize);
+        Store.Flush(Durable, tail.From);
+        _unsettled = null;
     }
 
     // A page that was in use is never written again, so nothing of an earlier run, intact or damaged, can be overwritten.

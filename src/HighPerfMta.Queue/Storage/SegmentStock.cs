@@ -98,8 +98,10 @@ internal sealed class SegmentStock : IDisposable
         _loop.Wake();
     }
 
-    /// <summary>Puts a zeroed segment in place under its name. Without a spare it is made now, by the caller.</summary>
-    /// <exception cref="DiskException">There is no room for it.</exception>
+    /// <summary>
+    /// Puts a zeroed segment in place under its name, and returns when a power failure cannot take the name any more. Without a spare it is made now, by the caller.
+    /// </summary>
+    /// <exception cref="DiskException">There is no room for it, or the name may not be on stable storage: the store does not have it, and the next attempt replaces it.</exception>
     public void Provide(int segment)
     {
         string? spare;
@@ -109,11 +111,32 @@ internal sealed class SegmentStock : IDisposable
         }
 
         spare ??= Fill();
-        _disk.Rename(spare, _store.PathOf(segment));
+        try
+        {
+            Place(spare, segment);
+        }
+        finally
+        {
+            Refresh();
+        }
+
+        Poke();
+    }
+
+    private void Place(string spare, int segment)
+    {
+        try
+        {
+            _disk.Rename(spare, _store.PathOf(segment));
+        }
+        catch (DiskException) when (_disk.FileExists(spare))
+        {
+            Keep(spare);
+            throw;
+        }
+
         _disk.SyncDirectory(_store.Directory);
         _store.Add(segment);
-        Refresh();
-        Poke();
     }
 
     /// <summary>Sees that the segment exists or a spare is ready to become it; makes one if not.</summary>
@@ -125,7 +148,11 @@ internal sealed class SegmentStock : IDisposable
             return;
         }
 
-        string spare = Fill();
+        Keep(Fill());
+    }
+
+    private void Keep(string spare)
+    {
         lock (_gate)
         {
             _spares.Enqueue(spare);
@@ -213,13 +240,7 @@ internal sealed class SegmentStock : IDisposable
     {
         try
         {
-            string spare = Fill();
-            lock (_gate)
-            {
-                _spares.Enqueue(spare);
-            }
-
-            Refresh();
+            Keep(Fill());
             return true;
         }
         catch (DiskException e)
@@ -255,6 +276,8 @@ internal sealed class SegmentStock : IDisposable
         catch (DiskException)
         {
             TryDelete(filling);
+            // It has this name when only the sync failed.
+            TryDelete(spare);
             throw;
         }
     }

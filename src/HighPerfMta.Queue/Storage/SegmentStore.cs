@@ -76,7 +76,7 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
 
     public string PathOf(int segment) => Path.Combine(directory, string.Create(CultureInfo.InvariantCulture, $"{Prefix}{segment:D10}"));
 
-    /// <summary>Says that the segment's file is now in place under its name.</summary>
+    /// <summary>Says that the segment's file is now in place under its name, and that this name is on stable storage: from now on records go there.</summary>
     public void Add(int segment)
     {
         lock (_gate)
@@ -193,26 +193,28 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
     /// <summary>Makes a segment that stays empty: full size, reads as zeros, takes no room. Nothing is ever written to it.</summary>
     public void CreateHole(int segment)
     {
-        // What an attempt that failed half-way left.
-        disk.Delete(PathOf(segment));
-        using (IDiskFile file = disk.Open(PathOf(segment), DiskFileMode.CreateNew))
+        string filling = Path.Combine(directory, SegmentStock.FillingPrefix + "hole");
+        disk.Delete(filling);
+        using (IDiskFile file = disk.Open(filling, DiskFileMode.CreateNew))
         {
             file.SetLength(segmentSize);
             file.Flush();
         }
 
+        // Never under its name before it has its size: after a crash a short segment is damage.
+        disk.Rename(filling, PathOf(segment));
         disk.SyncDirectory(directory);
         Add(segment);
     }
 
-    /// <summary>Deletes every segment below the given one.</summary>
+    /// <summary>Deletes every segment below the given one, but never the last there is: a log without any does not open.</summary>
     public int DeleteBelow(int segment)
     {
         int deleted = 0;
         while (true)
         {
             int first = First;
-            if (first < 0 || first >= segment)
+            if (first >= Math.Min(segment, Last))
             {
                 return deleted;
             }

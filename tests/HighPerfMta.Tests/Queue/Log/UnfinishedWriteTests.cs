@@ -71,6 +71,34 @@ public class UnfinishedWriteTests
         Assert.True(missing > 100);
     }
 
+    [Fact]
+    public async Task What_a_killed_process_wrote_and_did_not_flush_is_flushed_before_anything_else_is_written()
+    {
+        FaultyDisk killed;
+        Written last;
+        await using (FasterRecordLog log = LogBed.Open(_disk))
+        {
+            await log.FillAsync(LogBed.SegmentSize - LogBed.PageSize);
+            using DiskFault flush = _disk.Block(DiskOperations.Flush, SegmentStore.Prefix);
+            last = await log.AppendAsync(1000, 3000);
+            log.CommitSoon();
+            await flush.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
+            killed = _disk.Crash();
+        }
+
+        int length = RecordHeader.Footprint(last.Ref.Length);
+        Assert.False(killed.IsDurable(LogBed.Segment(0), last.Ref.Address, length));
+        DiskFault fault = killed.Fail(DiskOperations.Flush, DiskException.InputOutput, LogBed.Segment(0));
+        await using FasterRecordLog next = LogBed.Open(killed);
+        Assert.Equal(last, next.Replayed()[^1]);
+        Assert.Equal(LogCondition.Failing, next.Condition);
+        Assert.DoesNotContain(LogBed.Segment(1), killed.AllFiles());
+        fault.Dispose();
+        await next.BecomesAsync(LogCondition.Healthy);
+        Assert.True(killed.IsDurable(LogBed.Segment(0), last.Ref.Address, length));
+        Assert.True((await next.AppendDurablyAsync(1001, 100)).Ref.Address > LogBed.SegmentSize);
+    }
+
     /// <summary>One record that is being written, then records on several pages of two segments that wait for it.</summary>
     private static async Task<(List<Written> Good, List<Written> Lost)> AppendPagesAsync(FasterRecordLog log, DiskFault stuck, Func<Random, int> length)
     {

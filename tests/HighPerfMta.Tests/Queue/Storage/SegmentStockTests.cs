@@ -82,6 +82,61 @@ public class SegmentStockTests
         Assert.True(store.Contains(0));
     }
 
+    [Fact]
+    public void A_spare_whose_name_could_not_be_synced_leaves_no_litter()
+    {
+        using var store = new SegmentStore(_disk, "/log", Size);
+        using SegmentStock stock = Stock(store);
+        using DiskFault fault = _disk.Fail(DiskOperations.SyncDirectory, DiskException.InputOutput);
+        for (int attempt = 0; attempt < 3; attempt++)
+        {
+            Assert.Throws<DiskException>(() => stock.Ensure(0));
+        }
+
+        Assert.Empty(_disk.AllFiles());
+    }
+
+    [Fact]
+    public void A_spare_that_could_not_be_renamed_is_used_by_the_next_attempt()
+    {
+        Put("/log/spare.0000000001", new byte[Size]);
+        Put("/log/spare.0000000002", new byte[Size]);
+        using var store = new SegmentStore(_disk, "/log", Size);
+        using SegmentStock stock = Stock(store);
+        stock.Start();
+        Assert.True(stock.Stop(TimeSpan.FromSeconds(60)));
+        using (DiskFault fault = _disk.Fail(DiskOperations.Rename, DiskException.InputOutput))
+        {
+            for (int attempt = 0; attempt < 5; attempt++)
+            {
+                Assert.Throws<DiskException>(() => stock.Provide(0));
+            }
+        }
+
+        Assert.Equal(2 * Size, stock.CapacityEnd);
+        stock.Provide(0);
+        stock.Provide(1);
+        Assert.Equal(["/log/seg.0000000000", "/log/seg.0000000001"], _disk.AllFiles());
+    }
+
+    [Fact]
+    public void A_segment_is_there_only_when_its_name_is_on_stable_storage_and_the_next_attempt_replaces_it()
+    {
+        using var store = new SegmentStore(_disk, "/log", Size);
+        using SegmentStock stock = Stock(store);
+        stock.Ensure(0);
+        using (DiskFault fault = _disk.Fail(DiskOperations.SyncDirectory, DiskException.InputOutput))
+        {
+            Assert.Throws<DiskException>(() => stock.Provide(0));
+        }
+
+        Assert.False(store.Contains(0));
+        Assert.Equal(0, stock.CapacityEnd);
+        stock.Provide(0);
+        Assert.True(_disk.IsDurable("/log/seg.0000000000", 0, Size));
+        Assert.Equal(["/log/seg.0000000000"], _disk.AllFiles());
+    }
+
     private SegmentStock Stock(SegmentStore store) => new(_disk, store, target: 2, lowWater: 0, static () => { }, NullLogger.Instance, Background.Threads);
 
     private void Put(string path, byte[] contents)
