@@ -162,13 +162,15 @@ public sealed class JobTable
 
     /// <summary>
     /// Puts a reserved chunk's jobs in place, all at once; free slots have id 0. Takes over the array, which must be pinned and of <see cref="ChunkJobs"/> jobs.
+    /// What lies above the last job is not touched: of a chunk that is mostly free only the used part becomes resident.
     /// </summary>
     public void Adopt(int at, Job[] jobs)
     {
         ArgumentOutOfRangeException.ThrowIfNotEqual(jobs.Length, ChunkJobs);
         Chunk chunk = new(jobs);
         int free = 0;
-        for (int i = ChunkJobs - 1; i > 0; i--)
+        int last = LastUsed(jobs);
+        for (int i = last; i > 0; i--)
         {
             if (jobs[i].Id != 0)
             {
@@ -182,7 +184,7 @@ public sealed class JobTable
         }
 
         chunk.Free = free;
-        chunk.Fresh = ChunkMask;
+        chunk.Fresh = last;
         lock (_gate)
         {
             bool empty = chunk.Used == 0 && at > 0;
@@ -190,6 +192,18 @@ public sealed class JobTable
             SetRoom(at, empty ? null : chunk);
             _count += chunk.Used;
         }
+    }
+
+    /// <summary>The last of a chunk's slots that holds a job; 0 if none does.</summary>
+    public static int LastUsed(ReadOnlySpan<Job> jobs)
+    {
+        int last = jobs.Length - 1;
+        while (last > 0 && jobs[last].Id == 0)
+        {
+            last--;
+        }
+
+        return last;
     }
 
     /// <summary>Ends a reservation that <see cref="Adopt"/> will not fill.</summary>

@@ -50,13 +50,18 @@ internal sealed class CheckpointLoader(MailQueue queue, Replayer replayer, Check
     private bool ReadAll(out Job[][] chunks)
     {
         chunks = new Job[checkpoint!.Blocks][];
+        Job[] block = GC.AllocateUninitializedArray<Job>(JobTable.ChunkJobs);
         for (int i = 0; i < chunks.Length; i++)
         {
-            chunks[i] = GC.AllocateArray<Job>(JobTable.ChunkJobs, pinned: true);
-            if (!checkpoint.TryReadBlock(i, MemoryMarshal.AsBytes(chunks[i].AsSpan())))
+            if (!checkpoint.TryReadBlock(i, MemoryMarshal.AsBytes(block.AsSpan())))
             {
                 return false;
             }
+
+            // Slot 0 is never a job's. What is above the last one stays untouched memory.
+            int last = JobTable.LastUsed(block);
+            chunks[i] = last == 0 ? [] : GC.AllocateArray<Job>(JobTable.ChunkJobs, pinned: true);
+            block.AsSpan(0, last == 0 ? 0 : last + 1).CopyTo(chunks[i]);
         }
 
         return true;
@@ -67,8 +72,15 @@ internal sealed class CheckpointLoader(MailQueue queue, Replayer replayer, Check
         for (int chunk = 0; chunk < chunks.Length; chunk++)
         {
             Job[] jobs = chunks[chunk];
+            if (jobs.Length == 0)
+            {
+                _book.Jobs.Unreserve(chunk);
+                continue;
+            }
+
             jobs[0] = default;
-            for (int i = 1; i < jobs.Length; i++)
+            int last = JobTable.LastUsed(jobs);
+            for (int i = 1; i <= last; i++)
             {
                 ref Job job = ref jobs[i];
                 if (job.Id == 0 || !IsWanted(job))

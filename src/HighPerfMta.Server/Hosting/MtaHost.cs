@@ -15,8 +15,9 @@ using Microsoft.Extensions.Logging;
 namespace HighPerfMta.Server.Hosting;
 
 /// <summary>
-/// The running server: every room, made in the order in which they depend on each other, and closed in the reverse order. The web side comes up
-/// first, so that a long replay of the log can be watched; listeners come up last.
+/// The running server: every room, made in the order in which they depend on each other, and closed in the reverse order. Mail comes first: the queue is
+/// opened beside the rest, and the web sides, which take as long to start as all the others, begin when the listeners are up, or when a long replay
+/// of the log is worth watching.
 /// </summary>
 internal sealed partial class MtaHost : IAsyncDisposable
 {
@@ -24,7 +25,10 @@ internal sealed partial class MtaHost : IAsyncDisposable
     private readonly ILoggerFactory _loggers;
     private readonly ILogger _logger;
     private readonly TimeProvider _time;
+    private static readonly TimeSpan LongReplay = TimeSpan.FromSeconds(1);
+
     private readonly HostState _state = new();
+    private readonly TaskCompletionSource _accepting = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Stack<IAsyncDisposable> _closing = new();
     private SmtpServer? _reception;
     private IDelivery? _delivery;
@@ -87,6 +91,7 @@ internal sealed partial class MtaHost : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
+        _accepting.TrySetCanceled();
         await StopAsync(new CancellationToken(canceled: true));
         while (_closing.TryPop(out IAsyncDisposable? room))
         {
@@ -105,25 +110,25 @@ internal sealed partial class MtaHost : IAsyncDisposable
     private async Task StartAsync()
     {
         MakeDataDirectory();
-        MetricsCollector? metrics = null;
-        Task<IPEndPoint>? web = null;
-        if (_configuration.Admin.Http is { } address)
-        {
-            // The web sides take as long to start as all the rest: nobody's mail waits for them.
-            metrics = Own(new MetricsCollector());
-            web = Own(new WebSide(address, _state, metrics)).StartAsync();
-        }
-
-        EventLogWriter log = Own(new EventLogWriter(_configuration.ForEvents(), _time, _loggers.CreateLogger<EventLogWriter>()));
-        MailMeter events = Own(new MailMeter(log, metrics), static m => m.Dispose());
-        DeadlineWheel wheel = Own(new DeadlineWheel(_time), static w => w.Dispose());
         QueueOptions queueOptions = _configuration.ForQueue();
         if (!queueOptions.Sync)
         {
             NoSync(_logger);
         }
 
-        MailQueue queue = Own(await Task.Run(() => OpenQueue(queueOptions)));
+        Task<MailQueue> opening = Own(new OpeningQueue(Task.Run(() => OpenQueueAsync(queueOptions)))).Queue;
+        MetricsCollector? metrics = null;
+        Task<IPEndPoint>? web = null;
+        if (_configuration.Admin.Http is { } address)
+        {
+            metrics = Own(new MetricsCollector());
+            web = Own(new WebSide(address, _state, metrics)).StartAsync(Task.WhenAny(_accepting.Task, Task.Delay(LongReplay, _time)).Unwrap());
+        }
+
+        EventLogWriter log = Own(new EventLogWriter(_configuration.ForEvents(), _time, _loggers.CreateLogger<EventLogWriter>()));
+        MailMeter events = Own(new MailMeter(log, metrics), static m => m.Dispose());
+        DeadlineWheel wheel = Own(new DeadlineWheel(_time), static w => w.Dispose());
+        MailQueue queue = await opening;
         PressureGauge pressure = Own(new PressureGauge(queue, _configuration.ForPressure(), _time, _loggers.CreateLogger<PressureGauge>(), meters: metrics), static p => p.Dispose());
         IntakeRoom intake = new(queue, events, _time, _loggers.CreateLogger<IntakeRoom>(), pressure);
         Outbound outbound = Own(new Outbound(_configuration, queue, intake, events, wheel, _time, _loggers));
@@ -131,20 +136,22 @@ internal sealed partial class MtaHost : IAsyncDisposable
         _reception = Own(new SmtpServer(_configuration.ForReception(), intake, events, wheel, _time, _loggers, metrics));
         ControlRoom control = outbound.CreateControl(_configuration, queue, events, _time);
         _state.Control = control;
-        Task admin = Own(new AdminSocket(_configuration.SocketPath, control, log)).StartAsync();
+        AdminSocket admin = Own(new AdminSocket(_configuration.SocketPath, control, log));
+        await admin.ClaimAsync();
         Own(new ServerMetrics(queue, outbound.Delivery, control.Census, log, metrics));
         queue.Announce = intake.Accepted + (Action<QueuedMessage>)outbound.Delivery.Enqueue;
         queue.Restored = outbound.Delivery.Restore;
         queue.Start();
         _reception.Start();
-        await admin;
+        _accepting.SetResult();
+        await admin.StartAsync();
         Http = web is null ? null : await web;
         _state.Ready = true;
         ServiceManager.Ready();
         Ready(_logger, string.Join(", ", Listeners), Http?.ToString() ?? "off", _configuration.DataDirectory, queue.Count);
     }
 
-    private MailQueue OpenQueue(QueueOptions options)
+    private async Task<MailQueue> OpenQueueAsync(QueueOptions options)
     {
         ILogger logger = _loggers.CreateLogger<MailQueue>();
         FasterRecordLog log = FasterRecordLog.Open(options, _time, _loggers.CreateLogger<FasterRecordLog>());
@@ -155,7 +162,7 @@ internal sealed partial class MtaHost : IAsyncDisposable
         catch
         {
             // The queue owns its log only once it is open.
-            _closing.Push(log);
+            await log.DisposeAsync();
             throw;
         }
     }
@@ -200,6 +207,21 @@ internal sealed partial class MtaHost : IAsyncDisposable
             $"cannot use {configuration.DataDirectory}: {error.Message}; check data_dir, its owner and its free space", inner: error),
         _ => new StartFailedException($"the server cannot start: {error.GetType().Name}: {error.Message}; this is a defect, please report it with the log", inner: error),
     };
+
+    /// <summary>Owned while it is still being opened, so that a start that fails beside it leaves nothing open.</summary>
+    private sealed class OpeningQueue(Task<MailQueue> queue) : IAsyncDisposable
+    {
+        public Task<MailQueue> Queue { get; } = queue;
+
+        public async ValueTask DisposeAsync()
+        {
+            await ((Task)Queue).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            if (Queue.IsCompletedSuccessfully)
+            {
+                await (await Queue).DisposeAsync();
+            }
+        }
+    }
 
     private sealed class Closing(Action close) : IAsyncDisposable
     {

@@ -17,16 +17,21 @@ internal sealed class AdminSocket(string path, IControl control, EventLogWriter 
     private WebApplication? _application;
     private Task? _starting;
 
-    /// <exception cref="StartFailedException">The socket cannot be made.</exception>
-    public Task StartAsync() => _starting = Task.Run(StartOnceAsync);
-
-    private async Task StartOnceAsync()
+    /// <summary>Looks whether the path is free, before mail is accepted.</summary>
+    /// <exception cref="StartFailedException">Another server answers there.</exception>
+    public async Task ClaimAsync()
     {
         if (await AnswersAsync())
         {
             throw new StartFailedException($"another server uses the admin socket {path}; stop it, or set another admin.socket");
         }
+    }
 
+    /// <exception cref="StartFailedException">The socket cannot be made.</exception>
+    public Task StartAsync() => _starting = Task.Run(StartOnceAsync);
+
+    private async Task StartOnceAsync()
+    {
         try
         {
             WebApplicationBuilder builder = WebHosts.CreateBuilder();

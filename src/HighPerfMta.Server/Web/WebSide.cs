@@ -20,12 +20,14 @@ internal sealed class WebSide(IPEndPoint address, HostState state, MetricsCollec
     private WebApplication? _application;
     private Task<IPEndPoint>? _starting;
 
+    /// <param name="when">What it waits for; cancelled: it does not start.</param>
     /// <returns>The address in use, the real port included.</returns>
     /// <exception cref="StartFailedException">The address cannot be used.</exception>
-    public Task<IPEndPoint> StartAsync() => _starting = Task.Run(StartOnceAsync);
+    public Task<IPEndPoint> StartAsync(Task when) => _starting = Task.Run(() => StartOnceAsync(when));
 
-    private async Task<IPEndPoint> StartOnceAsync()
+    private async Task<IPEndPoint> StartOnceAsync(Task when)
     {
+        await when;
         WebApplicationBuilder builder = WebHosts.CreateBuilder();
         builder.WebHost.ConfigureKestrel(o => o.Listen(address, static l => l.Protocols = HttpProtocols.Http1));
         WebApplication application = builder.Build();

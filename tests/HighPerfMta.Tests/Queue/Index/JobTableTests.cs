@@ -93,5 +93,31 @@ public class JobTableTests
     }
 
     [Fact]
+    public void Of_an_adopted_chunk_only_what_is_below_its_last_job_counts_and_all_of_it_can_be_used()
+    {
+        JobTable table = new();
+        table.Reserve(2);
+        Job[] jobs = new Job[JobTable.ChunkJobs];
+        foreach (int i in (int[])[3, 5, 900])
+        {
+            jobs[i].Id = (ulong)i;
+        }
+
+        table.Adopt(0, jobs);
+        table.Unreserve(1);
+        Assert.Equal((3, 901L * Job.Bytes), (table.Count, table.ResidentBytes));
+        Assert.Equal(0, JobTable.LastUsed(jobs.AsSpan(900)));
+        Assert.All(jobs[901..], static j => Assert.Equal((0, 0UL), (j.Next, j.Id)));
+        HashSet<int> slots = [3, 5, 900];
+        for (int i = 0; i < ChunkRoom; i++)
+        {
+            Assert.True(slots.Add(table.Add(new Job { Id = 1000 + (ulong)i })));
+        }
+
+        Assert.Equal((ChunkRoom, 3), (slots.Count(static s => s < JobTable.ChunkJobs), slots.Count(static s => s >= JobTable.ChunkJobs)));
+        Assert.All((int[])[3, 5, 900], i => Assert.True(table.TryRead(i, out Job job) && job.Id == (ulong)i));
+    }
+
+    [Fact]
     public void A_job_takes_64_bytes() => Assert.Equal(Job.Bytes, System.Runtime.CompilerServices.Unsafe.SizeOf<Job>());
 }
