@@ -47,6 +47,7 @@ public sealed partial class PressureGauge : IDisposable
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
     private readonly Func<long> _memory;
+    private readonly ResidentMemory _resident = new();
     private readonly ITimer _timer;
     private readonly Meter _meter;
     private readonly double[] _pressures = new double[Causes.Length];
@@ -54,6 +55,7 @@ public sealed partial class PressureGauge : IDisposable
     private TimeSpan _commitTold;
     private TimeSpan _commit;
     private int _better;
+    private bool _closed;
     private double _pressure;
 
     /// <param name="queue">What is filled.</param>
@@ -68,7 +70,7 @@ public sealed partial class PressureGauge : IDisposable
         _options = options;
         _time = time;
         _logger = logger;
-        _memory = memory ?? (static () => Environment.WorkingSet);
+        _memory = memory ?? _resident.Read;
         _limit = options.Memory > 0 ? options.Memory : (long)(AutoShare * GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
         _meter = meters?.Create("HighPerfMta.Intake") ?? new Meter("HighPerfMta.Intake");
         _meter.CreateObservableGauge("hpmta_pressure_ratio", Observe, description: "0: mail flows freely; up to 1 it is slowed; from 1 on it is refused");
@@ -91,10 +93,27 @@ public sealed partial class PressureGauge : IDisposable
     public void Dispose()
     {
         _timer.Dispose();
+        lock (_pressures)
+        {
+            _closed = true;
+            _resident.Dispose();
+        }
+
         _meter.Dispose();
     }
 
     private void Look()
+    {
+        lock (_pressures)
+        {
+            if (!_closed)
+            {
+                LookOnce();
+            }
+        }
+    }
+
+    private void LookOnce()
     {
         QueueStatistics statistics = _queue.Statistics;
         TimeSpan commit = CommitTime(statistics.CommitTime);

@@ -11,6 +11,10 @@ namespace HighPerfMta.Queue.Log;
 public sealed partial class FasterRecordLog
 {
     private const int MaxLostRanges = 1024;
+
+    /// <summary>Ticks of a resting log between two looks at the free space.</summary>
+    private const int RestingLook = 10;
+
     private static readonly TimeSpan CloseLimit = TimeSpan.FromSeconds(10);
 
     private readonly object _keeperGate = new();
@@ -29,6 +33,8 @@ public sealed partial class FasterRecordLog
     private bool _failing;
     private bool _keeperWork;
     private bool _retryDue;
+    private long _tickedTail;
+    private int _restingTicks;
     private bool _keeperStopping;
 
     public event Action<LogCondition>? ConditionChanged;
@@ -209,11 +215,24 @@ public sealed partial class FasterRecordLog
             _retryDue = true;
         }
 
-        _stock.Poke();
+        if (!IsResting())
+        {
+            _stock.Poke();
+        }
+
         if (IsFailing || HasToTruncate)
         {
             Wake();
         }
+    }
+
+    /// <summary>A log that does not grow takes no room: the disk is asked now and then only, for what others take of it.</summary>
+    private bool IsResting()
+    {
+        long tail = TailAddress;
+        _restingTicks = tail == _tickedTail && !IsFailing && !_stock.LowSpace ? _restingTicks + 1 : 0;
+        _tickedTail = tail;
+        return _restingTicks % RestingLook != 0;
     }
 
     private bool HasToTruncate => Volatile.Read(ref _truncateTo) >> _store.Bits > Volatile.Read(ref _begin) >> _store.Bits;
