@@ -13,6 +13,9 @@ internal enum DeliveryEventKind : byte
     /// <summary>A job whose message cannot be read to be routed; subject: why.</summary>
     Unroutable,
 
+    /// <summary>A job whose message the disk refuses to read, so that it cannot be routed; subject: why.</summary>
+    Unread,
+
     /// <summary>A job that has no owner but this event: place it.</summary>
     Adopt,
 

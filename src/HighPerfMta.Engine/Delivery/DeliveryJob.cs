@@ -21,6 +21,9 @@ internal enum JobResult : byte
     /// <summary>It ended in an exception, which <see cref="DeliveryJob.Reason"/> names.</summary>
     Threw,
 
+    /// <summary>The disk refused to read the message: once more later.</summary>
+    Unread,
+
     /// <summary>The message cannot be read: set it aside.</summary>
     Unusable,
 }

@@ -2,6 +2,7 @@ using HighPerfMta.Engine.Reports;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
 using HighPerfMta.Queue.Async;
+using HighPerfMta.Queue.Log;
 using Microsoft.Extensions.Logging;
 
 namespace HighPerfMta.Engine.Delivery;
@@ -68,6 +69,9 @@ internal sealed class DeliveryServices(
         return load.IsCompletedSuccessfully ? load : new ValueTask<QueuedMessage>(load.AsTask().WithinAsync(LoadTimeout, Time, Cancellation));
     }
 
+    /// <summary>Counts a read of the job's message that the disk refused; true when the job has to be set aside. While the log cannot be written either it is the disk and not the record: that goes on until the disk is well.</summary>
+    public bool ReadsFailed(int slot, MessageId id, out int times) => Troubles.Unread(slot, id, Queue.Condition != LogCondition.Failing, out times);
+
     public void Stop() => _stopping = true;
 
     /// <summary>Once, before anything runs.</summary>
@@ -131,6 +135,9 @@ internal static partial class DeliveryLog
 
     [LoggerMessage(16, LogLevel.Warning, "Message {Id} cannot be read: {Reason}")]
     public static partial void Unread(this ILogger logger, MessageId id, string reason);
+
+    [LoggerMessage(18, LogLevel.Warning, "Message {Id} could not be read ({Times} times); it is tried again: {Reason}")]
+    public static partial void ReadDelayed(this ILogger logger, MessageId id, int times, string reason);
 
     [LoggerMessage(17, LogLevel.Warning, "Too many changes wait for jobs that are being sent: that of {Id} holds from the next start.")]
     public static partial void SteeringLate(this ILogger logger, MessageId id);

@@ -140,6 +140,10 @@ internal sealed partial class DeliveryShard
         {
             PutToSettle(slot);
         }
+        else if (need != JobNeed.Time && Rests(slot, job.MessageId))
+        {
+            // In the heap.
+        }
         else if (need == JobNeed.Attempt && !_draining && _router.HasRoom)
         {
             Route(slot);
@@ -148,10 +152,18 @@ internal sealed partial class DeliveryShard
         {
             Park(slot);
         }
-        else if (!Rests(slot, job.MessageId))
+        else
         {
             PutToSettle(slot);
         }
+    }
+
+    /// <summary>The disk refused to read the job's message: it rests, and is tried again.</summary>
+    private void RestUnread(int slot, MessageId id, int times, string reason)
+    {
+        _services.Logger.ReadDelayed(id, times, reason);
+        _services.Troubles.Rest(slot, id, _now + _services.Retry.ReadWait(times).Ticks);
+        PlaceSafely(slot);
     }
 
     private void Park(int slot)
@@ -282,7 +294,7 @@ internal sealed partial class DeliveryShard
         }
     }
 
-    /// <summary>True when the job rests after its end could not be told: it is in the heap until then.</summary>
+    /// <summary>True when the job rests after its end could not be told, or its message not read: it is in the heap until then.</summary>
     private bool Rests(int slot, MessageId id)
     {
         if (!_services.Troubles.Any || _services.Troubles.RestsUntil(slot, id) is var until && until <= _now)

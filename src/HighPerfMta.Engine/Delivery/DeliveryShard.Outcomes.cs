@@ -67,10 +67,18 @@ internal sealed partial class DeliveryShard
             case JobResult.Threw when !_services.Troubles.Threw(job.Slot, job.Id):
                 Settle(new Settlement(_services, job.Slot, SettlementKind.Outcome) { Outcome = RouteOutcomes.Threw });
                 break;
-            case JobResult.Unusable or JobResult.Threw:
+            case JobResult.Unread when !_services.ReadsFailed(job.Slot, job.Id, out int times):
+                RestUnread(job.Slot, job.Id, times, job.Reason!);
+                break;
+            case JobResult.Unusable or JobResult.Threw or JobResult.Unread:
                 Settle(new Settlement(_services, job.Slot, SettlementKind.SetAside) { Reason = job.Reason!, Message = job.Message });
                 break;
             default:
+                if (_services.Troubles.Any)
+                {
+                    _services.Troubles.Recovered(job.Slot, job.Id);
+                }
+
                 if (job.Failures is not null)
                 {
                     Settle(new Settlement(_services, job.Slot, SettlementKind.Failures) { Failures = job.Failures, Message = job.Message });

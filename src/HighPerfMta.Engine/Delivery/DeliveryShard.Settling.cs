@@ -89,7 +89,13 @@ internal sealed partial class DeliveryShard
             return;
         }
 
-        string? reason = decided.Kind == DeliveryEventKind.Unroutable ? (string)decided.Subject! : null;
+        if (decided.Kind == DeliveryEventKind.Unread && !_services.ReadsFailed(slot, id, out int times))
+        {
+            RestUnread(slot, id, times, (string)decided.Subject!);
+            return;
+        }
+
+        string? reason = decided.Subject as string;
         DeliveryOutcome? outcome = decided.Subject as DeliveryOutcome;
         if (ReferenceEquals(outcome, RouteOutcomes.ResolverFailed) && _services.Troubles.Threw(slot, id))
         {

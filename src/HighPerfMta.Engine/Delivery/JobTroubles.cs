@@ -14,6 +14,9 @@ internal sealed class JobTroubles
     /// <summary>Exceptions after which a job is set aside.</summary>
     public const int MaxThrows = 5;
 
+    /// <summary>Reads in a row that the disk refuses after which a job is set aside: with the rests between them, about half an hour.</summary>
+    public const int MaxUnread = 8;
+
     private readonly Dictionary<JobRef, Trouble> _troubles = [];
     private readonly Lock _gate = new();
     private int _count;
@@ -22,6 +25,7 @@ internal sealed class JobTroubles
     {
         public int Throws;
         public int Requeues;
+        public int Unread;
         public long RestsUntil;
     }
 
@@ -34,6 +38,35 @@ internal sealed class JobTroubles
         lock (_gate)
         {
             return ++Of(slot, id).Throws >= MaxThrows;
+        }
+    }
+
+    /// <summary>Counts a read that the disk refused; true when it is one too many.</summary>
+    /// <param name="slot">The job.</param>
+    /// <param name="id">Its message.</param>
+    /// <param name="counts">False: the disk is known to be ill, and the job is not to blame.</param>
+    /// <param name="times">How many there were in a row.</param>
+    public bool Unread(int slot, MessageId id, bool counts, out int times)
+    {
+        lock (_gate)
+        {
+            Trouble trouble = Of(slot, id);
+            trouble.Unread += counts || trouble.Unread == 0 ? 1 : 0;
+            times = trouble.Unread;
+            return times >= MaxUnread;
+        }
+    }
+
+    /// <summary>The job was read, or somebody wants it tried now: it does not rest, and what the disk refused before is forgotten.</summary>
+    public void Recovered(int slot, MessageId id)
+    {
+        lock (_gate)
+        {
+            if (_troubles.TryGetValue(new JobRef(slot, id), out Trouble? trouble))
+            {
+                trouble.Unread = 0;
+                trouble.RestsUntil = 0;
+            }
         }
     }
 

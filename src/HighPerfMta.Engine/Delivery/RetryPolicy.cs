@@ -28,6 +28,9 @@ internal sealed class RetryPolicy
     // Short: one broken connection must not hold up a site that is well, and a site that is down costs one attempt each time.
     private static readonly TimeSpan FirstBackOff = TimeSpan.FromSeconds(2);
 
+    private static readonly TimeSpan FirstReadWait = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan LongestReadWait = TimeSpan.FromMinutes(10);
+
     private readonly TimeSpan[] _schedule;
     private readonly long _expire;
     private readonly long _delayNotice;
@@ -52,6 +55,13 @@ internal sealed class RetryPolicy
 
     /// <summary>The wait after the attempt that made it <paramref name="attempts"/> in all (1 or more): the schedule's entry, the last repeating, ± 20 %.</summary>
     public TimeSpan WaitAfter(int attempts) => Scatter(_schedule[Math.Clamp(attempts - 1, 0, _schedule.Length - 1)]);
+
+    /// <summary>How long a job rests whose message the disk has refused to read so many times in a row: 30 s doubling, at most 10 minutes, ± 20 %.</summary>
+    public TimeSpan ReadWait(int times)
+    {
+        TimeSpan wait = FirstReadWait * Math.Pow(2, Math.Clamp(times - 1, 0, 10));
+        return Scatter(wait < LongestReadWait ? wait : LongestReadWait);
+    }
 
     /// <summary>
     /// How long a site rests after so many failures in a row: 2 s doubling, never more than the schedule's entry for that many attempts, ± 20 %.

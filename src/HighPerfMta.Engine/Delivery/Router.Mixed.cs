@@ -260,9 +260,10 @@ internal sealed partial class Router
     {
         switch (error)
         {
-            case RecordUnreadableException:
+            case RecordUnreadableException unreadable:
                 Interlocked.Increment(ref _told);
-                HomeOf(slot).Post(new DeliveryEvent(DeliveryEventKind.Unroutable, $"the message cannot be read back: {error.Message}", slot));
+                DeliveryEventKind kind = unreadable.IsRefusedByDisk ? DeliveryEventKind.Unread : DeliveryEventKind.Unroutable;
+                HomeOf(slot).Post(new DeliveryEvent(kind, $"the message cannot be read back: {error.Message}", slot));
                 break;
             case OperationCanceledException when services.Cancellation.IsCancellationRequested:
                 break;

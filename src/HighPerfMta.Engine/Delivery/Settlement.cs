@@ -112,6 +112,10 @@ internal sealed partial class Settlement(DeliveryServices services, int slot, Se
         catch (OperationCanceledException) when (services.Cancellation.IsCancellationRequested)
         {
         }
+        catch (RecordUnreadableException error) when (error.IsRefusedByDisk && !services.ReadsFailed(Slot, Id, out _))
+        {
+            services.Logger.SettlementDelayed(Id, error.Message);
+        }
         catch (RecordUnreadableException error) when (Kind != SettlementKind.SetAside)
         {
             Unusable = $"the message cannot be read back: {error.Message}";

@@ -166,4 +166,8 @@ public interface IRecordLog : IAsyncDisposable
 }
 
 /// <summary>A durable record could not be read back; its message must be set aside, nothing deleted.</summary>
-public sealed class RecordUnreadableException(string message, Exception? inner = null) : IOException(message, inner);
+public sealed class RecordUnreadableException(string message, Exception? inner = null) : IOException(message, inner)
+{
+    /// <summary>The disk refused the read, and nothing is known of the record: it may be whole, and readable the next time.</summary>
+    public bool IsRefusedByDisk => InnerException is DiskException;
+}
