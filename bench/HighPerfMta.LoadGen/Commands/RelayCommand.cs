@@ -40,7 +40,7 @@ internal static class RelayCommand
                 () => $"{runner.Source.Accepted} accepted, {server.Delivered} delivered");
             await Task.Delay(Grace, CancellationToken.None);
             await Output.WriteAsync(arguments.GetValue(json), report, text => Write(text, report));
-            return report.Lost == 0 && report.Delivered >= arguments.GetValue(expect) ? Output.Done : Output.Failed;
+            return report.Lost == 0 && report.MissingRecipients == 0 && report.Delivered >= arguments.GetValue(expect) ? Output.Done : Output.Failed;
         });
         return command;
     }
@@ -49,7 +49,7 @@ internal static class RelayCommand
     {
         SourceCommand.Write(text, report.Source);
         text.WriteLine(FormattableString.Invariant(
-            $"{report.Delivered} delivered in {report.Seconds} s = {report.DeliveredPerSecond}/s, {report.Lost} lost, {report.Duplicates} duplicates, {report.Unconfirmed} unconfirmed"));
+            $"{report.Delivered} delivered in {report.Seconds} s = {report.DeliveredPerSecond}/s, {report.Lost} lost, {report.MissingRecipients} recipients missing, {report.Duplicates} duplicates, {report.Unconfirmed} unconfirmed"));
         text.WriteLine("end to end " + Output.Of(report.EndToEndMs));
     }
 }

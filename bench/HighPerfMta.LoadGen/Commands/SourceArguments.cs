@@ -11,6 +11,7 @@ internal sealed class SourceArguments
 
     private readonly Option<int> _connections = Arguments.Number("--connections", "connections at once", 20, 1, 20_000);
     private readonly Option<int> _perConnection = Arguments.Number("--messages-per-connection", "then connect anew; 0: never", 0, 0, int.MaxValue);
+    private readonly Option<TimeSpan?> _ramp = Arguments.Duration("--ramp", "open the first connections one after the other over this time");
     private readonly Option<SizeMix> _size = Arguments.Sizes("--size", "message size, such as 10KiB");
     private readonly Option<SizeMix> _mix = Arguments.Sizes("--mix", "sizes with weights, such as 1KiB:70,10KiB:25,100KiB:5");
     private readonly Option<double> _rate = new("--rate")
@@ -19,7 +20,7 @@ internal sealed class SourceArguments
     };
 
     private readonly Option<int> _pipeline = Arguments.Number(
-        "--pipeline", "0: wait for every reply; 1: MAIL, RCPT and DATA in one write; 2: also with the end of the message before", 1, 0, 2);
+        "--pipeline", "0: wait for every reply, as with a server that does not announce PIPELINING; 1: MAIL, RCPT and DATA in one write; 2: also with the end of the message before", 1, 0, 2);
 
     private readonly Option<int> _recipients = Arguments.Number("--recipients", "recipients of each message", 1, 1, 10_000);
     private readonly Option<string> _from = new("--from") { Description = "reverse-path; {n} is the message's number, {n/D%M} that divided by D, modulo M (either part may be left out)", DefaultValueFactory = _ => "hpload@load.invalid" };
@@ -39,7 +40,7 @@ internal sealed class SourceArguments
 
     public void AddTo(Command command)
     {
-        foreach (var option in (Option[])[_connections, _perConnection, _size, _mix, _rate, _pipeline, _recipients, _from, _to, _count, _duration, _timeout, _own])
+        foreach (var option in (Option[])[_connections, _perConnection, _ramp, _size, _mix, _rate, _pipeline, _recipients, _from, _to, _count, _duration, _timeout, _own])
         {
             command.Options.Add(option);
         }
@@ -81,6 +82,7 @@ internal sealed class SourceArguments
             MessagesPerConnection = arguments.GetValue(_perConnection),
             Sizes = arguments.GetResult(_mix) is { Implicit: false } ? arguments.GetValue(_mix)! : arguments.GetValue(_size)!,
             Rate = rate,
+            Ramp = arguments.GetValue(_ramp) ?? TimeSpan.Zero,
             Pipeline = arguments.GetValue(_pipeline),
             Recipients = arguments.GetValue(_recipients),
             From = arguments.GetValue(_from)!,

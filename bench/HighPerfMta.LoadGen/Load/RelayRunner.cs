@@ -5,6 +5,7 @@ namespace HighPerfMta.LoadGen.Load;
 /// <summary>
 /// What came through an MTA. <paramref name="Lost"/>: accepted by the MTA and not at the sink when the wait was over.
 /// <paramref name="Unconfirmed"/>: at the sink though the source saw no 250, which SMTP allows.
+/// <paramref name="MissingRecipients"/>: of accepted messages, not at the sink in any copy; 0 where the sink refuses some itself.
 /// Rates run from the first message's intended time to the last acceptance and the last arrival.
 /// </summary>
 internal sealed record RelayReport(
@@ -14,9 +15,11 @@ internal sealed record RelayReport(
     long Lost,
     long Duplicates,
     long Unconfirmed,
+    long MissingRecipients,
     double Seconds,
     double AcceptedPerSecond,
     double DeliveredPerSecond,
+    double RecipientsPerSecond,
     LatencyFigures? EndToEndMs);
 
 /// <summary>A source and a sink around an MTA whose next hop is the sink.</summary>
@@ -52,20 +55,22 @@ internal sealed class RelayRunner
             lost,
             sink.Duplicates,
             received.CountMissingFrom(Source.AcceptedSet),
+            MissingRecipients(),
             Math.Round(finished, 3),
             source.AcceptedPerSecond,
             Math.Round(received.Count / finished, 1),
+            Math.Round(sink.Recipients / finished, 1),
             sink.LatencyMs);
     }
 
     private async Task WaitForArrivalsAsync(SequenceSet received, TimeSpan settle)
     {
-        var last = received.Count;
+        var last = (received.Count, Sink.Recipients);
         var lastChange = Stopwatch.GetTimestamp();
         while (Stopwatch.GetElapsedTime(lastChange) < settle)
         {
-            var now = received.Count;
-            if (now >= Source.Accepted && Source.AcceptedSet.CountMissingFrom(received) == 0)
+            var now = (received.Count, Sink.Recipients);
+            if (now.Count >= Source.Accepted && MissingRecipients() == 0 && Source.AcceptedSet.CountMissingFrom(received) == 0)
             {
                 return;
             }
@@ -79,4 +84,8 @@ internal sealed class RelayRunner
             await Task.Delay(Poll);
         }
     }
+
+    /// <summary>A server may send a message with many recipients in several transactions: then one copy has some of them.</summary>
+    private long MissingRecipients() =>
+        Sink.Options.Rejections.Count > 0 || Sink.Options.Deferral is not null ? 0 : Math.Max(0, (Source.Accepted * Source.Options.Recipients) - Sink.Recipients);
 }

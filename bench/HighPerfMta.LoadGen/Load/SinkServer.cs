@@ -47,6 +47,9 @@ internal sealed class SinkServer : IAsyncDisposable
 
     public long Delivered => Volatile.Read(ref _delivered);
 
+    /// <summary>Recipients of all that was delivered, those of duplicates too.</summary>
+    public long Recipients => Volatile.Read(ref _recipients);
+
     public long Duplicates => Volatile.Read(ref _duplicates);
 
     /// <summary>Sequence numbers received of a run.</summary>

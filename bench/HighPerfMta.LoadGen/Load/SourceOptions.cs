@@ -17,7 +17,10 @@ internal sealed record SourceOptions
     /// <summary>Messages a second over all connections, each due at its own time whatever became of those before; 0: as fast as possible.</summary>
     public double Rate { get; init; }
 
-    /// <summary>0: every command waits for its reply. 1: MAIL, RCPT and DATA in one write. 2: also the next group with the end of the content.</summary>
+    /// <summary>The first connections are opened one after the other over this time; zero: all at once, which overruns a short listen queue.</summary>
+    public TimeSpan Ramp { get; init; }
+
+    /// <summary>0: every command waits for its reply, as it does when the server does not announce PIPELINING. 1: MAIL, RCPT and DATA in one write. 2: also the next group with the end of the content.</summary>
     public int Pipeline { get; init; }
 
     public int Recipients { get; init; } = 1;

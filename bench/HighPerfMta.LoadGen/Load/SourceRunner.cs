@@ -58,11 +58,13 @@ internal sealed class SourceRunner
             pacer?.End();
         });
         await using var watchdog = new Timer(_ => CloseOverdue(), null, WatchdogPeriod, WatchdogPeriod);
+        using var ramp = CancellationTokenSource.CreateLinkedTokenSource(end.Token);
         var sessions = new Task[Options.Connections];
         for (var i = 0; i < sessions.Length; i++)
         {
             var session = new SourceSession(this);
-            sessions[i] = Task.Run(() => session.RunAsync(end.Token), CancellationToken.None);
+            var delay = Options.Ramp * i / sessions.Length;
+            sessions[i] = Task.Run(() => RunSessionAsync(session, delay, ramp, end.Token), CancellationToken.None);
         }
 
         await Task.WhenAll(sessions);
@@ -131,6 +133,18 @@ internal sealed class SourceRunner
     {
         Interlocked.Increment(ref _failed);
         Interlocked.CompareExchange(ref _firstFailure, reason, null);
+    }
+
+    /// <summary>A session that has ended found nothing left to send: those that still wait for their turn have nothing to wait for.</summary>
+    private static async Task RunSessionAsync(SourceSession session, TimeSpan delay, CancellationTokenSource ramp, CancellationToken end)
+    {
+        if (delay > TimeSpan.Zero)
+        {
+            await Task.WhenAny(Task.Delay(delay, ramp.Token));
+        }
+
+        await session.RunAsync(end);
+        await ramp.CancelAsync();
     }
 
     private SourceReport Report(TimeSpan elapsed) => new(

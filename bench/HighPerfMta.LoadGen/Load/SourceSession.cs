@@ -23,6 +23,7 @@ internal sealed class SourceSession
     private byte[] _scratch;
     private byte[] _commands = new byte[1024];
     private int _commandsLength;
+    private int _pipeline;
     private bool _groupSent;
     private string _refusal = "";
 
@@ -100,11 +101,12 @@ internal sealed class SourceSession
         if (code == 220)
         {
             await wire.SendAsync("EHLO hpload.invalid\r\n"u8.ToArray());
-            code = await wire.ReadReplyAsync();
+            code = await wire.ReadEhloReplyAsync();
         }
 
         if (code is 220 or 250)
         {
+            _pipeline = wire.Pipelining ? _options.Pipeline : 0;
             return true;
         }
 
@@ -137,14 +139,14 @@ internal sealed class SourceSession
         if (!_groupSent)
         {
             FormatGroup(_sequence);
-            if (_options.Pipeline > 0)
+            if (_pipeline > 0)
             {
                 await wire.SendAsync(_commands.AsMemory(0, _commandsLength));
             }
         }
 
         _groupSent = false;
-        var refusal = _options.Pipeline > 0 ? await ReadGroupAsync(wire) : await SendGroupInStepAsync(wire);
+        var refusal = _pipeline > 0 ? await ReadGroupAsync(wire) : await SendGroupInStepAsync(wire);
         if (refusal != 0)
         {
             _inFlight = false;
@@ -237,7 +239,7 @@ internal sealed class SourceSession
         var body = _options.Sizes.For(sequence);
         new MessageMark(_options.Run, sequence, intendedAt).Write(_mark);
         var length = Join(body, out var rest);
-        if (rest.IsEmpty && more && _options.Pipeline > 1 && _options.Rate <= 0 && _runner.TryTake(out _sequence, out _intendedAt))
+        if (rest.IsEmpty && more && _pipeline > 1 && _options.Rate <= 0 && _runner.TryTake(out _sequence, out _intendedAt))
         {
             _taken = true;
             _groupSent = true;

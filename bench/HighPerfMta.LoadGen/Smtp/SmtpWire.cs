@@ -18,6 +18,7 @@ internal sealed class SmtpWire : IDisposable
     private int _start;
     private int _end;
     private long _deadline = long.MaxValue;
+    private bool _readsKeywords;
 
     /// <param name="socket">Closed with the wire.</param>
     /// <param name="buffer">For replies; the caller's again when its last call here has ended.</param>
@@ -32,6 +33,9 @@ internal sealed class SmtpWire : IDisposable
 
     /// <summary>The last line of the last reply of 400 and above, without its end.</summary>
     public string LastLine { get; private set; } = "";
+
+    /// <summary>The last reply to EHLO had the keyword PIPELINING (RFC 2920 section 2).</summary>
+    public bool Pipelining { get; private set; }
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     public async ValueTask SendAsync(ReadOnlyMemory<byte> octets)
@@ -61,6 +65,16 @@ internal sealed class SmtpWire : IDisposable
         }
     }
 
+    /// <summary>The same for the reply to EHLO, whose keywords are kept.</summary>
+    public async ValueTask<int> ReadEhloReplyAsync()
+    {
+        Pipelining = false;
+        _readsKeywords = true;
+        var code = await ReadReplyAsync().ConfigureAwait(false);
+        _readsKeywords = false;
+        return code;
+    }
+
     public void Dispose() => _socket.Dispose();
 
     private bool TryReadLine(out int code, out bool last)
@@ -84,6 +98,7 @@ internal sealed class SmtpWire : IDisposable
 
         code = ((line[0] - '0') * 100) + ((line[1] - '0') * 10) + (line[2] - '0');
         last = line.Length == 3 || line[3] == (byte)' ';
+        Pipelining |= _readsKeywords && line.Length > 4 && Ascii.EqualsIgnoreCase(line[4..].TrimEnd((byte)' '), "PIPELINING"u8);
         if (code >= 400)
         {
             LastLine = Encoding.UTF8.GetString(line);

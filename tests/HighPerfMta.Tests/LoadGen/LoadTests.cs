@@ -45,6 +45,59 @@ public class LoadTests
     }
 
     [Theory]
+    [InlineData("SIZE", 1)]
+    [InlineData("SIZE,pipelining", 6)]
+    public async Task Commands_travel_together_only_to_a_server_that_announces_it(string keywords, int commands)
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        var options = new SourceOptions { Target = listener.LocalEndpoint, Sizes = OneKiB(), Connections = 1, Count = 1, Recipients = 4, Pipeline = 2, Timeout = Limit };
+
+        var running = new SourceRunner(options).RunAsync(CancellationToken.None);
+        using var server = await listener.AcceptSocketAsync();
+        await server.SendAsync("220 hi\r\n"u8.ToArray());
+        await ReadLinesAsync(server, 1);
+        await server.SendAsync(System.Text.Encoding.ASCII.GetBytes("250-me\r\n" + string.Concat(keywords.Split(',').Select(k => $"250-{k} \r\n")) + "250 HELP\r\n"));
+        var group = await ReadLinesAsync(server, commands);
+        server.Close();
+        await running.WaitAsync(Limit);
+
+        Assert.StartsWith("MAIL FROM:", group, StringComparison.Ordinal);
+        Assert.Equal(commands, group.Count(c => c == '\n'));
+    }
+
+    [Fact]
+    public async Task A_message_in_several_copies_is_not_whole_before_its_last_recipient()
+    {
+        await using var sink = Sink();
+        using var relay = new TcpListener(IPAddress.Loopback, 0);
+        relay.Start();
+        var splitting = SplitRecipientsAsync(relay, (IPEndPoint)sink.LocalEndPoint);
+        var options = Source(sink) with { Target = relay.LocalEndpoint, Connections = 1, Count = 1, Recipients = 3, Pipeline = 0 };
+
+        var report = await new RelayRunner(options, sink).RunAsync(Limit, CancellationToken.None).WaitAsync(Limit);
+        await splitting;
+
+        Assert.Equal((1, 0, 0), (report.Delivered, report.Lost, report.MissingRecipients));
+        Assert.Equal((3, 2), (sink.Recipients, report.Duplicates));
+    }
+
+    [Fact]
+    public async Task Recipients_that_never_arrive_are_missing()
+    {
+        await using var sink = Sink();
+        using var relay = new TcpListener(IPAddress.Loopback, 0);
+        relay.Start();
+        var splitting = SplitRecipientsAsync(relay, (IPEndPoint)sink.LocalEndPoint, copies: 1);
+        var options = Source(sink) with { Target = relay.LocalEndpoint, Connections = 1, Count = 1, Recipients = 3, Pipeline = 0 };
+
+        var report = await new RelayRunner(options, sink).RunAsync(TimeSpan.FromMilliseconds(100), CancellationToken.None).WaitAsync(Limit);
+        await splitting;
+
+        Assert.Equal((1, 0, 2), (report.Delivered, report.Lost, report.MissingRecipients));
+    }
+
+    [Theory]
     [InlineData(0)]
     [InlineData(1)]
     [InlineData(2)]
@@ -125,6 +178,27 @@ public class LoadTests
 
         Assert.Equal(1, report.Failed);
         Assert.Equal("no reply within the time limit", report.FirstFailure);
+    }
+
+    [Fact]
+    public async Task Connections_that_wait_for_their_turn_are_not_opened_when_nothing_is_left_to_send()
+    {
+        await using var sink = Sink();
+
+        var report = await new SourceRunner(Source(sink) with { Ramp = TimeSpan.FromHours(2), Count = 20 }).RunAsync(CancellationToken.None).WaitAsync(Limit);
+
+        Assert.Equal((20, 1), (report.Accepted, report.Connections));
+    }
+
+    [Fact]
+    public async Task Connections_whose_turn_has_come_all_send()
+    {
+        await using var sink = Sink();
+        var options = Source(sink) with { Ramp = TimeSpan.FromMilliseconds(30), Count = 0, Duration = TimeSpan.FromSeconds(1) };
+
+        var report = await new SourceRunner(options).RunAsync(CancellationToken.None).WaitAsync(Limit);
+
+        Assert.Equal((options.Connections, 0), (report.Connections, report.Failed));
     }
 
     [Fact]
@@ -218,6 +292,55 @@ public class LoadTests
         for (var text = ""; !text.EndsWith("\r\n.\r\n", StringComparison.Ordinal);)
         {
             text += System.Text.Encoding.ASCII.GetString(buffer, 0, await server.ReceiveAsync(buffer));
+        }
+    }
+
+    /// <summary>What arrives until so many lines are there.</summary>
+    private static async Task<string> ReadLinesAsync(Socket socket, int lines)
+    {
+        var buffer = new byte[65536];
+        var text = "";
+        while (text.Count(c => c == '\n') < lines)
+        {
+            var read = await socket.ReceiveAsync(buffer).WaitAsync(Limit);
+            Assert.NotEqual(0, read);
+            text += System.Text.Encoding.ASCII.GetString(buffer, 0, read);
+        }
+
+        return text;
+    }
+
+    /// <summary>Takes one message, and sends a copy to each of the first recipients as an MTA may.</summary>
+    private static async Task SplitRecipientsAsync(TcpListener listener, IPEndPoint next, int copies = int.MaxValue)
+    {
+        using var server = await listener.AcceptSocketAsync();
+        await server.SendAsync("220 hi\r\n"u8.ToArray());
+        var recipients = new List<string>();
+        var line = "";
+        while (!line.StartsWith("DATA", StringComparison.Ordinal))
+        {
+            line = await ReadLinesAsync(server, 1);
+            recipients.AddRange(line.StartsWith("RCPT", StringComparison.Ordinal) ? [line] : []);
+            await server.SendAsync(line.StartsWith("DATA", StringComparison.Ordinal) ? "354 go\r\n"u8.ToArray() : "250 ok\r\n"u8.ToArray());
+        }
+
+        var content = "";
+        while (!content.EndsWith("\r\n.\r\n", StringComparison.Ordinal))
+        {
+            content += await ReadLinesAsync(server, 1);
+        }
+
+        await server.SendAsync("250 taken\r\n"u8.ToArray());
+        foreach (var recipient in recipients.Take(copies))
+        {
+            using var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+            await socket.ConnectAsync(next);
+            using var wire = new SmtpWire(socket);
+            await wire.SendAsync(System.Text.Encoding.ASCII.GetBytes($"EHLO a\r\nMAIL FROM:<>\r\n{recipient}DATA\r\n{content}QUIT\r\n"));
+            foreach (var code in (int[])[220, 250, 250, 250, 354, 250, 221])
+            {
+                Assert.Equal(code, await wire.ReadReplyAsync());
+            }
         }
     }
 
