@@ -14,6 +14,7 @@ var root = new RootCommand("Load generator and sink for SMTP servers. Load only 
     ProbeCommand.Create(),
     TrialCommands.CreateCrash(),
     TrialCommands.CreateMemory(),
+    ChartCommand.Create(),
 };
 var arguments = root.Parse(args);
 if (arguments.Errors.Count > 0)
