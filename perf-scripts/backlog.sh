@@ -59,7 +59,8 @@ declare -A pid=() smtp_port=() http_port=()
 fresh_port=$(free_port) early_port=$(free_port) parked_port=$(free_port)
 
 cleanup() {
-  trap - EXIT INT TERM
+  trap - EXIT
+  trap '' INT TERM
   local child
   for child in "${pid[@]}"; do kill "$child" 2>/dev/null || true; done
   for child in "${pid[@]}"; do

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Measuring for the scripts of this directory: processor time of a process tree, memory, flushes, medians. Sourced, not run.
 
 now() { echo "$EPOCHREALTIME"; }
@@ -11,17 +11,17 @@ free_port() {
   done
 }
 
-# await_port PORT [quiet]: quiet looks at the kernel's list instead of connecting, for servers that count connections.
+# await_port PORT [quiet [SECONDS]]: quiet looks at the kernel's list instead of connecting, for servers that count connections.
 await_port() {
   local hex
   hex=$(printf ':%04X ' "$1")
-  for _ in $(seq 300); do
+  for _ in $(seq $((${3:-30} * 10))); do
     if awk -v hex="$hex" '$4 == "0A" && index($2 " ", hex) { found = 1 } END { exit !found }' < <(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null); then
       return 0
     fi
     sleep 0.1
   done
-  echo "nothing listens on port $1 after 30 s" >&2
+  echo "nothing listens on port $1 after ${3:-30} s" >&2
   return 1
 }
 
@@ -42,7 +42,7 @@ open_groups() {
 
 drop_groups() {
   [ -n "$group_base" ] || return 0
-  if [ $group_kind = proc ]; then rm -rf "$group_base"; return 0; fi
+  if [ "$group_kind" = proc ]; then rm -rf "$group_base"; return 0; fi
   for _ in $(seq 20); do
     find "$group_base" -depth -type d -exec rmdir {} + 2>/dev/null || true
     [ -d "$group_base" ] || return 0
@@ -54,7 +54,7 @@ drop_groups() {
 in_group() {
   local name=$1 file=cgroup.procs
   shift
-  [ $group_kind != proc ] || file=roots
+  [ "$group_kind" != proc ] || file=roots
   # shellcheck disable=SC2016
   set -- bash -c 'echo $$ >>"$1"; shift; exec "$@"' - "$group_base/$name/$file" "$@"
   [ "$BASHPID" = $$ ] || exec "$@"
@@ -62,11 +62,11 @@ in_group() {
 }
 
 # group_root NAME PID: the root of the tree of what made itself a daemon; only needed without control groups.
-group_root() { [ $group_kind != proc ] || echo "$2" >"$group_base/$1/roots"; }
+group_root() { [ "$group_kind" != proc ] || echo "$2" >"$group_base/$1/roots"; }
 
 members() {
   [ -d "$group_base/$1" ] || return 0
-  if [ $group_kind != proc ]; then
+  if [ "$group_kind" != proc ]; then
     cat "$group_base/$1/cgroup.procs"
     return 0
   fi
@@ -95,14 +95,12 @@ sample_memory() {
   (
     peak=0
     while :; do
-      sum=0
-      for pid in $(members "$1"); do
-        pss=$(awk '/^Pss:/ { print $2; exit }' "/proc/$pid/smaps_rollup" 2>/dev/null || true)
-        sum=$((sum + ${pss:-0}))
-      done
-      if [ $sum -gt $peak ]; then
+      rollups=()
+      for pid in $(members "$1"); do rollups+=("/proc/$pid/smaps_rollup"); done
+      sum=$(cat "${rollups[@]}" </dev/null 2>/dev/null | awk '/^Pss:/ { sum += $2 } END { print sum + 0 }' || true)
+      if [ "${sum:-0}" -gt "$peak" ]; then
         peak=$sum
-        echo $peak >"$pss_file"
+        echo "$peak" >"$pss_file"
       fi
       sleep 0.5
     done
@@ -126,8 +124,26 @@ flushes() {
   awk 'NF >= 16 { print $16; found = 1 } END { if (!found) print -1 }' "/sys/block/$device/stat"
 }
 
-# json_number KEY FILE: the first number under the key; the harness writes a line a key.
+# json_number KEY FILE: the last number under the key, 0 without one; the harness writes a line a key.
 json_number() { awk -v key="\"$1\":" '$1 == key { gsub(",", "", $2); value = $2; found = 1 } END { print found ? value : 0 }' "$2"; }
+
+# end_process PID: SIGTERM, and after ten seconds SIGKILL.
+end_process() {
+  [ -n "$1" ] || return 0
+  kill "$1" 2>/dev/null || true
+  for _ in $(seq 100); do kill -0 "$1" 2>/dev/null || break; sleep 0.1; done
+  kill -9 "$1" 2>/dev/null || true
+  wait "$1" 2>/dev/null || true
+}
+
+# end_children NAME PID: what a group has besides its root, such as deliveries under way.
+end_children() {
+  local pid
+  for pid in $(members "$1"); do [ "$pid" = "$2" ] || kill -9 "$pid" 2>/dev/null || true; done
+}
+
+# end_group NAME: whatever outlived its root.
+end_group() { end_children "$1" none; }
 
 kill_children() {
   local pids
@@ -137,13 +153,27 @@ kill_children() {
   rm -f "$pss_file"
 }
 
-# report RESULTS JSON: medians as a table, ratios, and both as JSON.
+machine() {
+  echo "$(nproc) processors, $(awk -F': ' '/model name/ { print $2; exit }' /proc/cpuinfo), $(awk '/MemTotal/ { printf "%.0f", $2 / 1048576 }' /proc/meminfo) GiB, Linux $(uname -r), times by $group_kind"
+}
+
+# json_object FILE: lines of a name, a tab and a value as a JSON object of strings.
+json_object() { awk -F'\t' '{ gsub(/["\\]/, ""); printf "%s\"%s\": \"%s\"", (NR > 1 ? ", " : ""), $1, $2 }' "$1"; }
+
+# report JSON: medians of $results as a table with ratios; with what failed and what was missing as JSON.
 report() {
   local machine
-  machine="$(nproc) processors, $(awk -F': ' '/model name/ { print $2; exit }' /proc/cpuinfo), $(awk '/MemTotal/ { printf "%.0f", $2 / 1048576 }' /proc/meminfo) GiB, Linux $(uname -r), times by $group_kind"
+  machine=$(machine)
   echo
   echo "machine: $machine"
-  awk -F'\t' -v machine="$machine" -v json="$2" '
+  {
+    printf '{\n  "kind": "compare",\n  "date": "%s",\n  "machine": "%s",\n  "sessions": %d,\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$machine" "$sessions"
+    printf '  "versions": {%s},\n  "missing": {%s},\n' "$(json_object "$work/versions.tsv")" "$(json_object "$work/missing.tsv")"
+    printf '  "failed": ['
+    awk -F'\t' '{ printf "%s\n    {\"mta\": \"%s\", \"source\": \"%s\", \"connections\": \"%s\", \"octets\": %d}", (NR > 1 ? "," : ""), $1, $2, $3, $4 }' "$work/failed.tsv"
+    printf '],\n  "medians": ['
+  } >"$1"
+  awk -F'\t' -v json="$1" '
     function median(key, column,   i, n, v, m, t, j) {
       n = runs[key]
       for (i = 1; i <= n; i++) v[i] = value[key, i, column]
@@ -162,25 +192,28 @@ report() {
       for (c = 5; c <= 11; c++) value[key, runs[key], c] = $c
     }
     END {
-      printf "%-11s %-6s %7s  %-8s %10s %11s %9s %10s %8s %9s\n", "source", "conn.", "octets", "MTA", "accepted/s", "delivered/s", "cpu s/1k", "load s/1k", "PSS MiB", "flush/msg"
-      printf "{\n  \"machine\": \"%s\",\n  \"medians\": [", machine > json
+      printf "%-11s %-6s %7s  %-9s %10s %11s %9s %10s %8s %9s\n", "source", "conn.", "octets", "MTA", "accepted/s", "delivered/s", "cpu s/1k", "load s/1k", "PSS MiB", "flush/msg"
       for (i = 1; i <= cell_count; i++) {
         split(cells[i], part, FS)
         for (m = 1; m <= mta_count; m++) {
           key = cells[i] FS mtas[m]
           if (!(key in runs)) continue
           for (c = 6; c <= 11; c++) med[key, c] = median(key, c)
-          printf "%-11s %-6s %7d  %-8s %10.0f %11.0f %9s %10s %8s %9s\n", part[1], part[2], part[3], mtas[m], med[key, 6], med[key, 7], show(med[key, 8], "%.3f"), show(med[key, 9], "%.3f"), show(med[key, 10], "%.0f"), show(med[key, 11], "%.3f")
-          printf "%s\n    {\"source\": \"%s\", \"connections\": \"%s\", \"octets\": %d, \"mta\": \"%s\", \"runs\": %d, %s, %s, %s, %s, %s, %s}", comma, part[1], part[2], part[3], mtas[m], runs[key], field("accepted_per_second", med[key, 6]), field("delivered_per_second", med[key, 7]), field("cpu_seconds_per_1000", med[key, 8]), field("load_cpu_seconds_per_1000", med[key, 9]), field("peak_pss_mib", med[key, 10]), field("flushes_per_message", med[key, 11]) > json
+          printf "%-11s %-6s %7d  %-9s %10.0f %11.0f %9s %10s %8s %9s\n", part[1], part[2], part[3], mtas[m], med[key, 6], med[key, 7], show(med[key, 8], "%.3f"), show(med[key, 9], "%.3f"), show(med[key, 10], "%.0f"), show(med[key, 11], "%.3f")
+          printf "%s\n    {\"source\": \"%s\", \"connections\": \"%s\", \"octets\": %d, \"mta\": \"%s\", \"runs\": %d, %s, %s, %s, %s, %s, %s}", comma, part[1], part[2], part[3], mtas[m], runs[key], field("accepted_per_second", med[key, 6]), field("delivered_per_second", med[key, 7]), field("cpu_seconds_per_1000", med[key, 8]), field("load_cpu_seconds_per_1000", med[key, 9]), field("peak_pss_mib", med[key, 10]), field("flushes_per_message", med[key, 11]) >> json
           comma = ","
         }
-        us = cells[i] FS "hpmta"; they = cells[i] FS "postfix"; top = cells[i] FS "direct"
-        if (us in runs && they in runs)
-          printf "%27s  hpmta/postfix: %.1f x delivered, 1/%.1f of the cpu\n", "", med[us, 7] / med[they, 7], med[they, 8] / med[us, 8]
-        if (us in runs && top in runs)
+        us = cells[i] FS "hpmta"; top = cells[i] FS "direct"
+        if (!(us in runs)) continue
+        for (m = 1; m <= mta_count; m++) {
+          they = cells[i] FS mtas[m]
+          if (mtas[m] != "hpmta" && mtas[m] != "direct" && they in runs)
+            printf "%27s  hpmta/%s: %.1f x delivered, 1/%.1f of the cpu\n", "", mtas[m], med[us, 7] / med[they, 7], med[they, 8] / med[us, 8]
+        }
+        if (top in runs)
           printf "%27s  hpmta/direct: %.0f %% delivered, cpu %.2f x the pair alone\n", "", 100 * med[us, 7] / med[top, 7], med[us, 8] / med[top, 9]
       }
-      printf "\n  ]\n}\n" > json
-    }' "$1"
-  echo "json: $2"
+      printf "\n  ]\n}\n" >> json
+    }' "$results"
+  echo "json: $1"
 }
