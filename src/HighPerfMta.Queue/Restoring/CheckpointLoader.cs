@@ -91,7 +91,7 @@ internal sealed class CheckpointLoader(MailQueue queue, Replayer replayer, Check
 
                 int slot = (chunk * JobTable.ChunkJobs) + i;
                 bool first = true;
-                if (job.Sibling != slot)
+                if (MayHaveSiblings(job, slot))
                 {
                     first = AddToRing(job.Id, slot);
                 }
@@ -122,6 +122,13 @@ internal sealed class CheckpointLoader(MailQueue queue, Replayer replayer, Check
         return job.Accepted >= queue.Log.BeginAddress
             || (replayer.Foreign.TryGetValue(job.Id, out List<TailChange>? changes) && changes.Exists(static c => c.Type == RecordType.Copied));
     }
+
+    /// <summary>
+    /// Whether the message may have another job in the checkpoint. What a job says of its siblings is of the moment in which its chunk was written: of one that was split or ended meanwhile two may
+    /// each say that they are alone. The tail tells of each such change.
+    /// </summary>
+    private bool MayHaveSiblings(in Job job, int slot) =>
+        job.Sibling != slot || ((job.Count != 1 || job.IsPart) && replayer.Foreign.ContainsKey(job.Id));
 
     private bool AddToRing(ulong id, int slot)
     {
