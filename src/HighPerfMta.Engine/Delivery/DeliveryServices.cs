@@ -136,8 +136,8 @@ internal static partial class DeliveryLog
     [LoggerMessage(16, LogLevel.Warning, "Message {Id} cannot be read: {Reason}")]
     public static partial void Unread(this ILogger logger, MessageId id, string reason);
 
-    [LoggerMessage(18, LogLevel.Warning, "Message {Id} could not be read ({Times} times); it is tried again: {Reason}")]
-    public static partial void ReadDelayed(this ILogger logger, MessageId id, int times, string reason);
+    [LoggerMessage(18, LogLevel.Warning, "Message {Id} could not be read; it is tried again some times: {Reason}")]
+    public static partial void ReadDelayed(this ILogger logger, MessageId id, string reason);
 
     [LoggerMessage(17, LogLevel.Warning, "Too many changes wait for jobs that are being sent: that of {Id} holds from the next start.")]
     public static partial void SteeringLate(this ILogger logger, MessageId id);

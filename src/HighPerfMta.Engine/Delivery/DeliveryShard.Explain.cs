@@ -82,9 +82,7 @@ internal sealed partial class DeliveryShard
 
         if (_resting.TryGetValue(slot, out RestingJob? resting))
         {
-            return _services.Retry.NeedOf(job, _now) == JobNeed.Attempt
-                ? new JobExplanation(job.Place, JobWait.DueTime, "the disk refused to read its message; it is tried again") { Until = new DateTimeOffset(resting.Due, TimeSpan.Zero) }
-                : new JobExplanation(job.Place, JobWait.Release, "its end could not be told to the sender; it is tried again later, or when an operator acts") { Until = new DateTimeOffset(resting.Due, TimeSpan.Zero) };
+            return new JobExplanation(job.Place, JobWait.Release, "its end could not be told to the sender; it is tried again later, or when an operator acts") { Until = new DateTimeOffset(resting.Due, TimeSpan.Zero) };
         }
 
         return job.Place == JobPlace.ToSettle

@@ -140,10 +140,6 @@ internal sealed partial class DeliveryShard
         {
             PutToSettle(slot);
         }
-        else if (need != JobNeed.Time && Rests(slot, job.MessageId))
-        {
-            // In the heap.
-        }
         else if (need == JobNeed.Attempt && !_draining && _router.HasRoom)
         {
             Route(slot);
@@ -152,17 +148,21 @@ internal sealed partial class DeliveryShard
         {
             Park(slot);
         }
-        else
+        else if (!Rests(slot, job.MessageId))
         {
             PutToSettle(slot);
         }
     }
 
-    /// <summary>The disk refused to read the job's message: it rests, and is tried again.</summary>
+    /// <summary>The disk refused to read the job's message: it is parked for a while. Only its entry says so, for its states cannot be read, and a million such jobs cost no more than others.</summary>
     private void RestUnread(int slot, MessageId id, int times, string reason)
     {
-        _services.Logger.ReadDelayed(id, times, reason);
-        _services.Troubles.Rest(slot, id, _now + _services.Retry.ReadWait(times).Ticks);
+        if (times == 1)
+        {
+            _services.Logger.ReadDelayed(id, reason);
+        }
+
+        _jobs[slot].Due = DueTime.FromTicks(_now + _services.Retry.ReadWait(times).Ticks);
         PlaceSafely(slot);
     }
 
@@ -294,7 +294,7 @@ internal sealed partial class DeliveryShard
         }
     }
 
-    /// <summary>True when the job rests after its end could not be told, or its message not read: it is in the heap until then.</summary>
+    /// <summary>True when the job rests after its end could not be told: it is in the heap until then.</summary>
     private bool Rests(int slot, MessageId id)
     {
         if (!_services.Troubles.Any || _services.Troubles.RestsUntil(slot, id) is var until && until <= _now)

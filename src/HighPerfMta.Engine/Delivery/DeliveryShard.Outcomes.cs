@@ -76,7 +76,7 @@ internal sealed partial class DeliveryShard
             default:
                 if (_services.Troubles.Any)
                 {
-                    _services.Troubles.Recovered(job.Slot, job.Id);
+                    _services.Troubles.WasRead(job.Slot, job.Id);
                 }
 
                 if (job.Failures is not null)

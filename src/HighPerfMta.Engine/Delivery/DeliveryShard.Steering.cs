@@ -143,11 +143,6 @@ internal sealed partial class DeliveryShard
     /// <summary>An operator wants the job tried now: its site's back-off is lifted.</summary>
     private void AfterSteering(SiteQueue site, int slot, in Steering steering)
     {
-        if (_services.Troubles.Any)
-        {
-            _services.Troubles.Recovered(slot, _jobs[slot].MessageId);
-        }
-
         if (steering.Kind is SteeringKind.Retry or SteeringKind.Release && _services.Retry.NeedOf(_jobs[slot], _now) == JobNeed.Attempt)
         {
             LiftBackOff(site);

@@ -57,15 +57,14 @@ internal sealed class JobTroubles
         }
     }
 
-    /// <summary>The job was read, or somebody wants it tried now: it does not rest, and what the disk refused before is forgotten.</summary>
-    public void Recovered(int slot, MessageId id)
+    /// <summary>The job was read: what the disk refused before is forgotten.</summary>
+    public void WasRead(int slot, MessageId id)
     {
         lock (_gate)
         {
             if (_troubles.TryGetValue(new JobRef(slot, id), out Trouble? trouble))
             {
                 trouble.Unread = 0;
-                trouble.RestsUntil = 0;
             }
         }
     }

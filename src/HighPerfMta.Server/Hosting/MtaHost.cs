@@ -21,12 +21,13 @@ namespace HighPerfMta.Server.Hosting;
 /// </summary>
 internal sealed partial class MtaHost : IAsyncDisposable
 {
+    /// <summary>The web sides do not wait longer than this for the listeners.</summary>
+    private static readonly TimeSpan LongReplay = TimeSpan.FromSeconds(1);
+
     private readonly ServerConfiguration _configuration;
     private readonly ILoggerFactory _loggers;
     private readonly ILogger _logger;
     private readonly TimeProvider _time;
-    private static readonly TimeSpan LongReplay = TimeSpan.FromSeconds(1);
-
     private readonly HostState _state = new();
     private readonly TaskCompletionSource _accepting = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Stack<IAsyncDisposable> _closing = new();

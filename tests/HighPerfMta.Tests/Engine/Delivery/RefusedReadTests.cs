@@ -9,7 +9,8 @@ namespace HighPerfMta.Tests.Engine.Delivery;
 /// <summary>A disk that refuses to read a message may give it the next time: the message is tried again, and set aside only when that goes on; a damaged record is set aside at once.</summary>
 public class RefusedReadTests
 {
-    private static readonly TimeSpan Step = TimeSpan.FromMinutes(11);
+    /// <summary>Longer than the longest rest, jitter included.</summary>
+    private static readonly TimeSpan Step = TimeSpan.FromMinutes(13);
 
     private static RecordUnreadableException Refused() =>
         new("the record at address 64 cannot be read", new DiskException("read", "seg.0000000000", DiskException.InputOutput));
