@@ -74,11 +74,13 @@ public class DeferralTests
         var endPoint = new IPEndPoint(IPAddress.Loopback, ((IPEndPoint)placeholder.LocalEndPoint!).Port);
         var probing = new Probe(endPoint, "a@b.invalid", "c@d.invalid").RunAsync(Limit, CancellationToken.None);
         placeholder.Close();
-        await using var sink = new SinkServer(new SinkOptions { Listen = endPoint, Rejections = [new Rejection(SinkStage.Data, 0.5, 451)] });
+        await using var sink = new SinkServer(new SinkOptions { Listen = endPoint, Count = 1, Rejections = [new Rejection(SinkStage.Data, 0.5, 451)] });
         sink.Start();
 
         var report = await probing.WaitAsync(Limit);
 
+        // The sink answers first and counts then.
+        await sink.WaitForEndAsync(TestContext.Current.CancellationToken).WaitAsync(Limit);
         Assert.Equal(1, sink.Delivered);
         Assert.True(report.GreetedAt <= report.AcceptedAt);
     }
