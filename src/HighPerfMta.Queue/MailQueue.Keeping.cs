@@ -152,10 +152,20 @@ public sealed partial class MailQueue
         try
         {
             await LoadAllAsync(cancellation);
+            Slack slack = new(HousekeepingInterval);
             using PeriodicTimer timer = new(HousekeepingInterval, _time);
+            long tail = -1;
             while (await timer.WaitForNextTickAsync(cancellation))
             {
                 await KeepOnceAsync(cancellation);
+                long now = _log.TailAddress;
+                TimeSpan next = slack.Next(now == tail && _halfMoved.Count == 0);
+                if (timer.Period != next)
+                {
+                    timer.Period = next;
+                }
+
+                tail = now;
             }
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)

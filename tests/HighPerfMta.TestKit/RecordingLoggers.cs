@@ -3,10 +3,12 @@ using Microsoft.Extensions.Logging;
 
 namespace HighPerfMta.TestKit;
 
-/// <summary>Keeps the text of every warning and worse.</summary>
-public sealed class RecordingLoggers : ILoggerFactory, ILogger
+/// <summary>Keeps the text of every warning and worse, or of less that matters.</summary>
+public sealed class RecordingLoggers(LogLevel from = LogLevel.Warning) : ILoggerFactory, ILogger
 {
     public ConcurrentQueue<string> Warnings { get; } = [];
+
+    public ConcurrentQueue<string> Lines { get; } = [];
 
     public ILogger CreateLogger(string categoryName) => this;
 
@@ -15,13 +17,20 @@ public sealed class RecordingLoggers : ILoggerFactory, ILogger
     public IDisposable? BeginScope<TState>(TState state)
         where TState : notnull => null;
 
-    public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Warning;
+    public bool IsEnabled(LogLevel logLevel) => logLevel >= from;
 
     public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
     {
-        if (IsEnabled(logLevel))
+        if (!IsEnabled(logLevel))
         {
-            Warnings.Enqueue(formatter(state, exception));
+            return;
+        }
+
+        string line = formatter(state, exception);
+        Lines.Enqueue(line);
+        if (logLevel >= LogLevel.Warning)
+        {
+            Warnings.Enqueue(line);
         }
     }
 

@@ -1,6 +1,7 @@
 using System.Diagnostics.Metrics;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
+using HighPerfMta.Queue.Async;
 using Microsoft.Extensions.Logging;
 
 namespace HighPerfMta.Engine.Intake;
@@ -22,7 +23,7 @@ public sealed record PressureOptions
 }
 
 /// <summary>
-/// Looks once a second at what mail costs and there is only so much of: memory, disk, and the time of a commit. Each has a mark from which new mail is slowed, more and more, up to one at
+/// Looks once a second, every ten seconds while no mail comes, at what mail costs and there is only so much of: memory, disk, and the time of a commit. Each has a mark from which new mail is slowed, more and more, up to one at
 /// which it is refused with 452 4.3.1, before anything breaks. Each change is logged once. Reports of this server are never slowed.
 /// </summary>
 public sealed partial class PressureGauge : IDisposable
@@ -52,11 +53,14 @@ public sealed partial class PressureGauge : IDisposable
     private readonly Meter _meter;
     private readonly double[] _pressures = new double[Causes.Length];
     private readonly long _limit;
+    private readonly Slack _slack = new(Interval);
     private TimeSpan _commitTold;
     private TimeSpan _commit;
     private int _better;
     private bool _closed;
     private double _pressure;
+    private bool _asked;
+    private int _resting;
 
     /// <param name="queue">What is filled.</param>
     /// <param name="options">The marks.</param>
@@ -74,18 +78,26 @@ public sealed partial class PressureGauge : IDisposable
         _limit = options.Memory > 0 ? options.Memory : (long)(AutoShare * GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
         _meter = meters?.Create("HighPerfMta.Intake") ?? new Meter("HighPerfMta.Intake");
         _meter.CreateObservableGauge("hpmta_pressure_ratio", Observe, description: "0: mail flows freely; up to 1 it is slowed; from 1 on it is refused");
-        _timer = time.CreateTimer(static gauge => ((PressureGauge)gauge!).Look(), this, Interval, Interval);
+        _timer = time.CreateTimer(static gauge => ((PressureGauge)gauge!).Look(), this, Interval, Timeout.InfiniteTimeSpan);
     }
 
     /// <summary>0 when mail flows freely; 1 when it is refused.</summary>
     public double Pressure => Volatile.Read(ref _pressure);
 
     /// <summary>The refusal of new mail; null when it may come.</summary>
-    public SmtpReply? Refusal => Pressure >= 1 ? Replies.InsufficientStorage : null;
+    public SmtpReply? Refusal
+    {
+        get
+        {
+            NoteMail();
+            return Pressure >= 1 ? Replies.InsufficientStorage : null;
+        }
+    }
 
     /// <summary>Waits as long as the pressure asks; not at all when there is none.</summary>
     public ValueTask SlowAsync()
     {
+        NoteMail();
         double pressure = Pressure;
         return pressure <= 0 ? default : new ValueTask(Task.Delay(LongestDelay * Math.Min(1, pressure), _time));
     }
@@ -102,14 +114,44 @@ public sealed partial class PressureGauge : IDisposable
         _meter.Dispose();
     }
 
+    /// <summary>Mail comes: from now on each second counts. Written once between two looks, so that the sessions keep their copy of it.</summary>
+    private void NoteMail()
+    {
+        if (Volatile.Read(ref _asked))
+        {
+            return;
+        }
+
+        Volatile.Write(ref _asked, true);
+        EndRest(asked: true);
+    }
+
     private void Look()
     {
         lock (_pressures)
         {
-            if (!_closed)
+            if (_closed)
             {
-                LookOnce();
+                return;
             }
+
+            bool asked = Volatile.Read(ref _asked);
+            Volatile.Write(ref _asked, false);
+            LookOnce();
+            TimeSpan next = _slack.Next(!asked && Pressure <= 0 && _pressures.Max() <= 0);
+            _timer.Change(next, Timeout.InfiniteTimeSpan);
+            Interlocked.Exchange(ref _resting, next > Interval ? 1 : 0);
+
+            // Mail that came during the look has seen no rest that it could have ended.
+            EndRest(Volatile.Read(ref _asked));
+        }
+    }
+
+    private void EndRest(bool asked)
+    {
+        if (asked && Interlocked.Exchange(ref _resting, 0) != 0)
+        {
+            _timer.Change(Interval, Timeout.InfiniteTimeSpan);
         }
     }
 

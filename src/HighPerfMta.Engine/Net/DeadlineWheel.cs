@@ -15,11 +15,14 @@ public abstract class Deadline
 /// <summary>
 /// One hashed timer wheel for the deadlines of all connections: no timer and no cancellation source per read. Resolution is one tick of one
 /// second: a deadline fires at or up to one tick after its time, never before. Setting and clearing take constant time and do not allocate.
+/// Without deadlines it does not turn.
 /// </summary>
 public sealed class DeadlineWheel : IDisposable
 {
     /// <summary>Seconds one turn of the wheel covers; longer deadlines go round again.</summary>
     private const int Slots = 1024;
+
+    private static readonly TimeSpan Tick = TimeSpan.FromSeconds(1);
 
     private readonly Lock _lock = new();
     private readonly Deadline?[] _slots = new Deadline?[Slots];
@@ -28,12 +31,14 @@ public sealed class DeadlineWheel : IDisposable
     private readonly ITimer _timer;
     private readonly List<Deadline> _due = [];
     private long _now;
+    private int _linked;
+    private bool _turns;
 
     public DeadlineWheel(TimeProvider time)
     {
         _time = time;
         _start = time.GetTimestamp();
-        _timer = time.CreateTimer(static state => ((DeadlineWheel)state!).Advance(), this, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(1));
+        _timer = time.CreateTimer(static state => ((DeadlineWheel)state!).Advance(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
     }
 
     /// <summary>Sets or moves the deadline.</summary>
@@ -45,6 +50,13 @@ public sealed class DeadlineWheel : IDisposable
         {
             Unlink(deadline);
             Link(deadline, Math.Max(due, _now + 1));
+            if (!_turns)
+            {
+                // From the next whole second on, so that no deadline waits for more than one tick.
+                _turns = true;
+                double begun = _time.GetElapsedTime(_start).TotalSeconds;
+                _timer.Change(TimeSpan.FromMilliseconds(Math.Ceiling((Math.Floor(begun) + 1 - begun) * 1000)), Tick);
+            }
         }
     }
 
@@ -77,6 +89,11 @@ public sealed class DeadlineWheel : IDisposable
                 }
 
                 _now = Math.Max(_now, target);
+                if (_linked == 0 && _turns)
+                {
+                    _turns = false;
+                    _timer.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+                }
             }
 
             foreach (Deadline deadline in _due)
@@ -116,6 +133,7 @@ public sealed class DeadlineWheel : IDisposable
         }
 
         _slots[slot] = deadline;
+        _linked++;
     }
 
     private void Unlink(Deadline deadline)
@@ -142,5 +160,6 @@ public sealed class DeadlineWheel : IDisposable
         deadline.Next = null;
         deadline.Previous = null;
         deadline.Slot = -1;
+        _linked--;
     }
 }

@@ -12,9 +12,6 @@ public sealed partial class FasterRecordLog
 {
     private const int MaxLostRanges = 1024;
 
-    /// <summary>Ticks of a resting log between two looks at the free space.</summary>
-    private const int RestingLook = 10;
-
     private static readonly TimeSpan CloseLimit = TimeSpan.FromSeconds(10);
 
     private readonly object _keeperGate = new();
@@ -33,8 +30,8 @@ public sealed partial class FasterRecordLog
     private bool _failing;
     private bool _keeperWork;
     private bool _retryDue;
+    private Slack? _slack;
     private long _tickedTail;
-    private int _restingTicks;
     private bool _keeperStopping;
 
     public event Action<LogCondition>? ConditionChanged;
@@ -85,7 +82,9 @@ public sealed partial class FasterRecordLog
         }
 
         _told = Condition;
-        _ticker = _time.CreateTimer(static log => ((FasterRecordLog)log!).Tick(), this, _options.ReopenInterval, _options.ReopenInterval);
+        _slack = new Slack(_options.ReopenInterval);
+        _ticker = _time.CreateTimer(static log => ((FasterRecordLog)log!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        TickSoon();
         _keeper.Start();
         Wake();
     }
@@ -181,6 +180,7 @@ public sealed partial class FasterRecordLog
             }
 
             Volatile.Write(ref _failing, true);
+            TickSoon();
         }
 
         Wake();
@@ -215,24 +215,30 @@ public sealed partial class FasterRecordLog
             _retryDue = true;
         }
 
-        if (!IsResting())
-        {
-            _stock.Poke();
-        }
-
-        if (IsFailing || HasToTruncate)
+        _stock.Poke();
+        bool hasWork = IsFailing || HasToTruncate;
+        if (hasWork)
         {
             Wake();
         }
+
+        lock (_keeperGate)
+        {
+            // A log that does not grow takes no room: the disk is asked now and then only, for what others take of it.
+            long tail = TailAddress;
+            bool isStill = tail == _tickedTail && !hasWork && !IsFailing && !_stock.LowSpace;
+            _tickedTail = tail;
+            _ticker!.Change(_slack!.Next(isStill), Timeout.InfiniteTimeSpan);
+        }
     }
 
-    /// <summary>A log that does not grow takes no room: the disk is asked now and then only, for what others take of it.</summary>
-    private bool IsResting()
+    /// <summary>After a failure the next attempt is not as far away as a log at rest lets it be.</summary>
+    private void TickSoon()
     {
-        long tail = TailAddress;
-        _restingTicks = tail == _tickedTail && !IsFailing && !_stock.LowSpace ? _restingTicks + 1 : 0;
-        _tickedTail = tail;
-        return _restingTicks % RestingLook != 0;
+        lock (_keeperGate)
+        {
+            _ticker?.Change(_options.ReopenInterval, Timeout.InfiniteTimeSpan);
+        }
     }
 
     private bool HasToTruncate => Volatile.Read(ref _truncateTo) >> _store.Bits > Volatile.Read(ref _begin) >> _store.Bits;

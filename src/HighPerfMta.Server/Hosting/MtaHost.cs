@@ -123,7 +123,9 @@ internal sealed partial class MtaHost : IAsyncDisposable
         if (_configuration.Admin.Http is { } address)
         {
             metrics = Own(new MetricsCollector());
-            web = Own(new WebSide(address, _state, metrics)).StartAsync(Task.WhenAny(_accepting.Task, Task.Delay(LongReplay, _time)).Unwrap());
+            WebSide side = Own(new WebSide(address, _state, metrics));
+            side.Claim();
+            web = side.StartAsync(Task.WhenAny(_accepting.Task, Task.Delay(LongReplay, _time)).Unwrap());
         }
 
         EventLogWriter log = Own(new EventLogWriter(_configuration.ForEvents(), _time, _loggers.CreateLogger<EventLogWriter>()));

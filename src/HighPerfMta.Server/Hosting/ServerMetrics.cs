@@ -23,6 +23,7 @@ internal sealed class ServerMetrics : IAsyncDisposable
         _meter.CreateObservableGauge("hpmta_queue_may_attempt", () => queue.MayAttempt ? 1 : 0, description: "0 when nothing new is tried because outcomes could not be written down");
         _meter.CreateObservableGauge("hpmta_queue_healthy", () => queue.Condition == LogCondition.Healthy ? 1 : 0, description: "1 when the queue takes new mail");
         _meter.CreateObservableGauge("hpmta_queue_damaged_ranges", () => queue.Damage.Count, description: "Stretches of the log that could not be read at start");
+        AddStorage(queue);
         _meter.CreateObservableGauge("hpmta_delivery_transactions", () => delivery.Activity.Transactions, description: "Outbound transactions under way");
         _meter.CreateObservableGauge("hpmta_delivery_connections", () => delivery.Activity.Connections, description: "Outbound connections open");
         _meter.CreateObservableCounter("hpmta_events_lost_total", () => events.Dropped, description: "Events that could not be written to the event log");
@@ -32,6 +33,18 @@ internal sealed class ServerMetrics : IAsyncDisposable
         _meter.CreateObservableCounter("hpmta_process_collections_total", static () => (long)GC.CollectionCount(0), description: "Garbage collections");
         long started = Stopwatch.GetTimestamp();
         _meter.CreateObservableGauge("hpmta_process_uptime_seconds", () => Stopwatch.GetElapsedTime(started).TotalSeconds, "s", "Time since the start");
+    }
+
+    private void AddStorage(IMailQueue queue)
+    {
+        _meter.CreateObservableGauge("hpmta_queue_log_bytes", () => queue.Statistics.LogBytes, "By", "Log from its head to its tail");
+        _meter.CreateObservableGauge("hpmta_queue_live_bytes", () => queue.Statistics.LiveBytes, "By", "Of the log, what is still needed");
+        _meter.CreateObservableGauge("hpmta_queue_free_bytes", () => queue.Statistics.FreeBytes, "By", "Free bytes of the queue's disk, as last looked at");
+        _meter.CreateObservableGauge("hpmta_queue_commit_seconds", () => queue.Statistics.CommitTime.TotalSeconds, "s", "What a commit takes now");
+        _meter.CreateObservableGauge("hpmta_queue_unwritten_states", () => queue.Statistics.UnwrittenStates, description: "Jobs whose outcome waits for a failing log");
+        _meter.CreateObservableCounter("hpmta_queue_compacted_messages_total", () => queue.Statistics.CompactedMessages, description: "Messages moved from the log's head to its tail");
+        _meter.CreateObservableCounter("hpmta_queue_compacted_bytes_total", () => queue.Statistics.CompactedBytes, "By", "Octets of the messages moved");
+        _meter.CreateObservableCounter("hpmta_queue_checkpoints_total", () => queue.Statistics.Checkpoints, description: "Checkpoints written");
     }
 
     private static IEnumerable<Measurement<long>> JobsByState(QueueCensus census)

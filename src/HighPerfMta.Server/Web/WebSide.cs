@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net;
+using System.Net.Sockets;
 using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json.Nodes;
@@ -10,6 +11,7 @@ using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.DependencyInjection;
 
 namespace HighPerfMta.Server.Web;
@@ -18,7 +20,22 @@ namespace HighPerfMta.Server.Web;
 internal sealed class WebSide(IPEndPoint address, HostState state, MetricsCollector metrics) : IAsyncDisposable
 {
     private WebApplication? _application;
+    private Socket? _socket;
     private Task<IPEndPoint>? _starting;
+
+    /// <summary>Takes the address, before anything else of the server is begun; whoever connects is refused until the web side has started.</summary>
+    /// <exception cref="StartFailedException">The address cannot be used.</exception>
+    public void Claim()
+    {
+        try
+        {
+            _socket = SocketTransportOptions.CreateDefaultBoundListenSocket(address);
+        }
+        catch (SocketException e)
+        {
+            throw Unusable(e);
+        }
+    }
 
     /// <param name="when">What it waits for; cancelled: it does not start.</param>
     /// <returns>The address in use, the real port included.</returns>
@@ -29,6 +46,7 @@ internal sealed class WebSide(IPEndPoint address, HostState state, MetricsCollec
     {
         await when;
         WebApplicationBuilder builder = WebHosts.CreateBuilder();
+        builder.Services.Configure<SocketTransportOptions>(o => o.CreateBoundListenSocket = _ => _socket!);
         builder.WebHost.ConfigureKestrel(o => o.Listen(address, static l => l.Protocols = HttpProtocols.Http1));
         WebApplication application = builder.Build();
         application.MapGet("/", PageAsync);
@@ -40,9 +58,10 @@ internal sealed class WebSide(IPEndPoint address, HostState state, MetricsCollec
         {
             await application.StartAsync();
         }
-        catch (IOException e)
+        catch (Exception e) when (e is IOException or SocketException)
         {
-            throw new StartFailedException($"cannot use admin.http {address}: {e.InnerException?.Message ?? e.Message}; stop the other program, or set another admin.http (\"\" turns it off)", inner: e);
+            // Another program that began to listen after the claim.
+            throw Unusable(e);
         }
 
         string bound = application.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
@@ -62,7 +81,12 @@ internal sealed class WebSide(IPEndPoint address, HostState state, MetricsCollec
             _application = null;
             await application.DisposeAsync();
         }
+
+        _socket?.Dispose();
     }
+
+    private StartFailedException Unusable(Exception error) =>
+        new($"cannot use admin.http {address}: {error.InnerException?.Message ?? error.Message}; stop the other program, or set another admin.http (\"\" turns it off)", inner: error);
 
     private Task ReadyAsync(HttpContext context)
     {

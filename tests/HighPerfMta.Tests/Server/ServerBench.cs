@@ -1,6 +1,7 @@
 using HighPerfMta.Server.Commands;
 using HighPerfMta.Server.Configuration;
 using HighPerfMta.Server.Hosting;
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 
 namespace HighPerfMta.Tests.Server;
@@ -51,6 +52,8 @@ internal sealed class ServerBench : IAsyncDisposable
     }
 
     /// <summary>A configuration without a running server.</summary>
+    public ILoggerFactory Loggers { get; set; } = NullLoggerFactory.Instance;
+
     public static ServerBench Prepare(string toml)
     {
         ServerBench bench = new();
@@ -65,7 +68,7 @@ internal sealed class ServerBench : IAsyncDisposable
     {
         (ServerConfiguration configuration, IReadOnlyList<Problem> problems) = ConfigurationLoader.Load(ConfigFile);
         Assert.Empty(problems);
-        Host = await MtaHost.StartAsync(configuration, NullLoggerFactory.Instance, TimeProvider.System);
+        Host = await MtaHost.StartAsync(configuration, Loggers, TimeProvider.System);
 
         // It takes mail at once; what a command tells is whole when the queue of before the start has been read.
         while ((await RunAsync("queue", "count", "--json")).Out.Contains("\"loading\"", StringComparison.Ordinal))

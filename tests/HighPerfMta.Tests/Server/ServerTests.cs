@@ -2,6 +2,8 @@ using System.Net;
 using System.Net.Sockets;
 using HighPerfMta.Server.Commands;
 using HighPerfMta.Server.Hosting;
+using HighPerfMta.TestKit;
+using Microsoft.Extensions.Logging;
 
 namespace HighPerfMta.Tests.Server;
 
@@ -65,15 +67,18 @@ public class ServerTests
     }
 
     [Fact]
-    public async Task A_taken_web_address_is_named()
+    public async Task A_taken_web_address_is_named_before_mail_is_taken()
     {
         using Socket taken = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         taken.Bind(new IPEndPoint(IPAddress.Loopback, 0));
         taken.Listen();
         await using ServerBench bench = ServerBench.Prepare("");
+        using RecordingLoggers loggers = new(LogLevel.Information);
+        bench.Loggers = loggers;
         bench.Rewrite("http = \"127.0.0.1:0\"", $"http = \"{taken.LocalEndPoint}\"");
         StartFailedException failed = await Assert.ThrowsAsync<StartFailedException>(bench.StartHostAsync);
         Assert.Contains($"admin.http {taken.LocalEndPoint}", failed.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain(loggers.Lines, static line => line.Contains("listening for SMTP", StringComparison.Ordinal));
     }
 
     [Fact]

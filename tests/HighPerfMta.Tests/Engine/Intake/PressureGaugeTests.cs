@@ -122,6 +122,34 @@ public sealed class PressureGaugeTests : IDisposable
     }
 
     [Fact]
+    public void Without_mail_it_looks_every_ten_seconds_and_the_first_mail_ends_the_rest()
+    {
+        for (int i = 0; i < 5; i++)
+        {
+            Look();
+        }
+
+        _memory = 900 * MiB;
+        Look();
+        Assert.Equal(0, _gauge.Pressure);
+        _time.Advance(9 * Second);
+        Assert.Equal(0.5, _gauge.Pressure, 3);
+
+        _memory = 100 * MiB;
+        for (int i = 0; i < 10; i++)
+        {
+            Look();
+        }
+
+        _memory = 1000 * MiB;
+        Look();
+        Assert.Equal(0, _gauge.Pressure);
+        Assert.Null(_gauge.Refusal);
+        Look();
+        Assert.NotNull(_gauge.Refusal);
+    }
+
+    [Fact]
     public void Each_cause_is_a_metric()
     {
         Dictionary<string, double> seen = [];

@@ -62,6 +62,22 @@ public class DeadlineWheelTests
         Assert.All(probes, static p => Assert.Equal(1, p.Fired));
     }
 
+    [Fact]
+    public void A_wheel_that_stood_still_fires_within_a_tick_again()
+    {
+        using DeadlineWheel wheel = new(_time);
+        foreach (int ahead in (int[])[0, 300, 900])
+        {
+            Probe probe = new();
+            _time.Advance(TimeSpan.FromMilliseconds(4_000 + ahead));
+            wheel.Set(probe, TimeSpan.FromMilliseconds(1_500));
+            _time.Advance(TimeSpan.FromMilliseconds(1_499));
+            Assert.Equal(0, probe.Fired);
+            _time.Advance(TimeSpan.FromMilliseconds(1_001));
+            Assert.Equal(1, probe.Fired);
+        }
+    }
+
     private sealed class Probe : Deadline
     {
         public int Fired { get; private set; }
