@@ -36,6 +36,12 @@ public interface IMailQueue : IAsyncDisposable
     /// <summary>False while so many changes wait for a failing log that no further attempt should begin: their outcome could not be written down.</summary>
     bool MayAttempt { get; }
 
+    /// <summary>True while it is the disk as a whole that fails, to be written or to be read: a message that cannot be read then is not to blame.</summary>
+    bool DiskFails => Condition == LogCondition.Failing;
+
+    /// <summary>Reads of records that wait for their turn at the disk.</summary>
+    int ReadsWaiting => 0;
+
     /// <summary>
     /// Set once before <see cref="Start"/>: called for each message that became durable, with its one job, whose owner the receiver becomes.
     /// Called on the committing session's thread; must not block or throw; the receiver bounds its own work.

@@ -37,22 +37,38 @@ internal sealed class JobReader(IRecordLog log, JobBook book)
         return null;
     }
 
-    /// <summary>Where the message's octets are now; null when it is not queued any more.</summary>
-    public async ValueTask<StoredBody?> RelocateAsync(QueuedMessage message, CancellationToken cancellation)
+    /// <summary>Where the message's octets are now; null when that is where they were, or it is not queued any more.</summary>
+    public async ValueTask<StoredBody?> RelocateAsync(QueuedMessage message, RecordRef before, CancellationToken cancellation)
     {
-        if (message.Slot == 0 || !TryFind(message.Slot, message.Id.Value, out Job job))
+        if (message.Slot == 0 || !TryFind(message.Slot, message.Id.Value, out Job job) || job.Accepted == before.Address)
         {
             return null;
         }
 
-        using StoredRecord stored = await log.ReadAsync(job.Accepted, cancellation);
+        using StoredRecord stored = await log.ReadAsync(job.Accepted, ShareOf(job), cancellation);
         return BodyOf(stored, ReadAccepted(stored, job));
     }
 
-    /// <summary>The states that a job's state record lists; the job must have one.</summary>
+    /// <summary>Whose share of the disk's reads a job's are: its site's, so that no site takes them all; one of its own for what has none yet.</summary>
+    public int ShareOf(QueuedMessage message) => book.Jobs.TryRead(message.Slot, out Job job) && job.Id == message.Id.Value ? ShareOf(job) : 0;
+
+    private static int ShareOf(in Job job) => Math.Max(0, job.Site);
+
+    /// <summary>For the start and for housekeeping: the states that a job's state record lists; the job must have one.</summary>
     public async ValueTask<List<RecipientUpdate>> ReadStatesAsync(ulong id, long address, CancellationToken cancellation)
     {
         using StoredRecord stored = await log.ReadAsync(address, cancellation);
+        return StatesOf(stored, id, address);
+    }
+
+    private async ValueTask<List<RecipientUpdate>> ReadStatesAsync(Job job, CancellationToken cancellation)
+    {
+        using StoredRecord stored = await log.ReadAsync(job.State, ShareOf(job), cancellation);
+        return StatesOf(stored, job.Id, job.State);
+    }
+
+    private static List<RecipientUpdate> StatesOf(StoredRecord stored, ulong id, long address)
+    {
         if (stored.MessageId != id || stored.Type is not (RecordType.Deferred or RecordType.Completed or RecordType.Steered or RecordType.Routed))
         {
             throw new RecordUnreadableException($"the record at address {address} is not a state of message {new MessageId(id)}");
@@ -70,7 +86,7 @@ internal sealed class JobReader(IRecordLog log, JobBook book)
 
     private async ValueTask<QueuedMessage> LoadAsync(int slot, Job job, HotBodies? hot, CancellationToken cancellation)
     {
-        List<RecipientUpdate>? states = job.State == 0 ? null : await ReadStatesAsync(job.Id, job.State, cancellation);
+        List<RecipientUpdate>? states = job.State == 0 ? null : await ReadStatesAsync(job, cancellation);
         if (_large.Find(job.Id, job.Accepted) is { } known)
         {
             QueuedMessage part = Make(job, known.Envelope, known.Body, states);
@@ -78,7 +94,7 @@ internal sealed class JobReader(IRecordLog log, JobBook book)
             return part;
         }
 
-        StoredRecord stored = await log.ReadAsync(job.Accepted, cancellation);
+        StoredRecord stored = await log.ReadAsync(job.Accepted, ShareOf(job), cancellation);
         bool kept = false;
         try
         {

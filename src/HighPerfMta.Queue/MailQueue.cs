@@ -64,6 +64,10 @@ public sealed partial class MailQueue : IMailQueue
 
     public bool MayAttempt => _ledger.HasRoom;
 
+    public bool DiskFails => _log.Condition == LogCondition.Failing || _log.ReadsFail;
+
+    public int ReadsWaiting => _log.ReadsWaiting;
+
     public Action<QueuedMessage>? Announce { get; set; }
 
     public Action<int>? Restored { get; set; }

@@ -66,18 +66,18 @@ internal sealed class StoredBodyReader : BodyReader
                 if (chunk < 0)
                 {
                     Memory<byte> payload = Room(_body.Accepted.Length);
-                    await _log.ReadAsync(_body.Accepted, _body.Type, _message.Id.Value, payload, cancellation);
+                    await _log.ReadAsync(_body.Accepted, _body.Type, _message.Id.Value, payload, _jobs.ShareOf(_message), cancellation);
                     return payload.Slice(_body.InlineOffset, _body.InlineLength);
                 }
 
                 Memory<byte> octets = Room(_body.Chunks[chunk].Length);
-                await _log.ReadAsync(_body.Chunks[chunk], RecordType.BodyChunk, _body.ChunkOwner, octets, cancellation);
+                await _log.ReadAsync(_body.Chunks[chunk], RecordType.BodyChunk, _body.ChunkOwner, octets, _jobs.ShareOf(_message), cancellation);
                 return octets;
             }
             catch (RecordUnreadableException)
             {
-                StoredBody? moved = await _jobs.RelocateAsync(_message, cancellation);
-                if (moved is null || moved.Accepted == _body.Accepted)
+                StoredBody? moved = await _jobs.RelocateAsync(_message, _body.Accepted, cancellation);
+                if (moved is null)
                 {
                     throw;
                 }

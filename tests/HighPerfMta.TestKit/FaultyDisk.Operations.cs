@@ -156,6 +156,19 @@ public sealed partial class FaultyDisk
             }
         }
 
+        public bool TryRead(long offset, Span<byte> buffer)
+        {
+            if (disk.IsOutOfMemory(path, offset))
+            {
+                return false;
+            }
+
+            lock (disk._gate)
+            {
+                return file.Read(offset, buffer) == buffer.Length;
+            }
+        }
+
         public void Write(long offset, ReadOnlySpan<byte> data)
         {
             ThrowUnlessWritable("pwrite");

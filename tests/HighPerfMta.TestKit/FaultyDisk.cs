@@ -46,6 +46,9 @@ public sealed partial class FaultyDisk : IDisk
     /// <summary>Called before every operation that can fail, on the thread that does it.</summary>
     public Action<DiskOperations, string>? Before { get; set; }
 
+    /// <summary>Which reads of a file, by path and offset, find nothing in the system's memory and have to ask the disk; those that a fault hits do always. Null: no others.</summary>
+    public Func<string, long, bool>? OutOfMemory { get; set; }
+
     /// <summary>Flushes of files that were done.</summary>
     public long Flushes => Volatile.Read(ref _flushes);
 
@@ -148,6 +151,14 @@ public sealed partial class FaultyDisk : IDisk
         }
     }
 
+    private bool IsOutOfMemory(string path, long offset)
+    {
+        lock (_gate)
+        {
+            return _faults.Exists(f => f.Concerns(DiskOperations.Read, path)) || OutOfMemory?.Invoke(path, offset) == true;
+        }
+    }
+
     private DiskFault Add(DiskFault fault)
     {
         lock (_gate)
@@ -242,8 +253,9 @@ public sealed class DiskFault : IDisposable
     }
 
     // Under the disk's lock.
-    internal bool Hits(DiskOperations operation, string path) =>
-        (_operations & operation) != 0 && path.Contains(_path, StringComparison.Ordinal) && _spared-- <= 0;
+    internal bool Hits(DiskOperations operation, string path) => Concerns(operation, path) && _spared-- <= 0;
+
+    internal bool Concerns(DiskOperations operation, string path) => (_operations & operation) != 0 && path.Contains(_path, StringComparison.Ordinal);
 
     internal void Strike(DiskOperations operation, string path)
     {

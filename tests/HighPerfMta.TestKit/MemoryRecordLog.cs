@@ -263,7 +263,7 @@ public sealed class MemoryRecordLog : IRecordLog
     }
 
     public ValueTask ReadAsync(
-        RecordRef record, RecordType expectedType, ulong expectedMessageId, Memory<byte> destination, CancellationToken cancellation = default)
+        RecordRef record, RecordType expectedType, ulong expectedMessageId, Memory<byte> destination, int share, CancellationToken cancellation = default)
     {
         lock (_gate)
         {

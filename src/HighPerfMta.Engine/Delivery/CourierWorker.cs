@@ -152,7 +152,7 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
         {
             // The courier may have stopped within the message's octets; its connection cannot carry another.
             Broken = Batch[i].Message is not null;
-            Batch[i].Result = error.IsRefusedByDisk ? JobResult.Unread : JobResult.Unusable;
+            Batch[i].Result = error.IsUnserved ? JobResult.Unserved : error.IsRefusedByDisk ? JobResult.Unread : JobResult.Unusable;
             Batch[i].Reason = $"the message cannot be read back: {error.Message}";
         }
         catch (Exception error)

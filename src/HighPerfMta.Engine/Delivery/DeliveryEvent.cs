@@ -16,6 +16,9 @@ internal enum DeliveryEventKind : byte
     /// <summary>A job whose message the disk refuses to read, so that it cannot be routed; subject: why.</summary>
     Unread,
 
+    /// <summary>A job whose message the disk had no time to read, so that it could not be routed; subject: why.</summary>
+    Unserved,
+
     /// <summary>A job that has no owner but this event: place it.</summary>
     Adopt,
 

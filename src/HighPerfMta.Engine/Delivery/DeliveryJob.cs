@@ -24,6 +24,9 @@ internal enum JobResult : byte
     /// <summary>The disk refused to read the message: once more later.</summary>
     Unread,
 
+    /// <summary>The disk had no time to read the message, which says nothing of it: once more later.</summary>
+    Unserved,
+
     /// <summary>The message cannot be read: set it aside.</summary>
     Unusable,
 }

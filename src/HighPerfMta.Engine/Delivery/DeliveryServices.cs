@@ -12,8 +12,8 @@ internal sealed class DeliveryServices(
     IMailQueue queue, ISiteResolver resolver, ICourierFactory couriers, IReports reports, OutcomeRecorder recorder, DeliveryOptions options, RetryPolicy retry, TimeProvider time, ILogger logger, Background background)
     : IDisposable
 {
-    /// <summary>A read of the log that takes longer has gone wrong.</summary>
-    private static readonly TimeSpan LoadTimeout = TimeSpan.FromMinutes(1);
+    /// <summary>A load that takes longer has gone wrong: its two records have 30 s each to get their turn at the disk, and 30 s to come from it.</summary>
+    private static readonly TimeSpan LoadTimeout = TimeSpan.FromMinutes(2);
 
     private readonly CancellationTokenSource _cancellation = new();
     private int _transactions;
@@ -66,11 +66,23 @@ internal sealed class DeliveryServices(
     public ValueTask<QueuedMessage> LoadAsync(int slot)
     {
         ValueTask<QueuedMessage> load = Queue.LoadAsync(slot, Cancellation);
-        return load.IsCompletedSuccessfully ? load : new ValueTask<QueuedMessage>(load.AsTask().WithinAsync(LoadTimeout, Time, Cancellation));
+        return load.IsCompletedSuccessfully ? load : LoadWithinAsync(load.AsTask());
     }
 
-    /// <summary>Counts a read of the job's message that the disk refused; true when the job has to be set aside. While the log cannot be written either it is the disk and not the record: that goes on until the disk is well.</summary>
-    public bool ReadsFailed(int slot, MessageId id, out int times) => Troubles.Unread(slot, id, Queue.Condition != LogCondition.Failing, out times);
+    private async ValueTask<QueuedMessage> LoadWithinAsync(Task<QueuedMessage> load)
+    {
+        try
+        {
+            return await load.WithinAsync(LoadTimeout, Time, Cancellation);
+        }
+        catch (TimeoutException error)
+        {
+            throw new RecordUnreadableException($"its records did not come within {LoadTimeout.TotalSeconds} s", error);
+        }
+    }
+
+    /// <summary>Counts a read of the job's message that the disk refused; true when the job has to be set aside. While the disk as a whole fails it is not the record: that goes on until the disk is well.</summary>
+    public bool ReadsFailed(int slot, MessageId id, out int times) => Troubles.Unread(slot, id, !Queue.DiskFails, out times);
 
     public void Stop() => _stopping = true;
 

@@ -154,7 +154,7 @@ internal sealed partial class DeliveryShard
         }
     }
 
-    /// <summary>The disk refused to read the job's message: it is parked for a while. Only its entry says so, for its states cannot be read, and a million such jobs cost no more than others.</summary>
+    /// <summary>The disk refused to read the job's message, or (no times) had no time for it: it is parked for a while. Only its entry says so, for its states cannot be read, and a million such jobs cost no more than others.</summary>
     private void RestUnread(int slot, MessageId id, int times, string reason)
     {
         if (times == 1)

@@ -70,6 +70,9 @@ internal sealed partial class DeliveryShard
             case JobResult.Unread when !_services.ReadsFailed(job.Slot, job.Id, out int times):
                 RestUnread(job.Slot, job.Id, times, job.Reason!);
                 break;
+            case JobResult.Unserved:
+                RestUnread(job.Slot, job.Id, times: 0, job.Reason!);
+                break;
             case JobResult.Unusable or JobResult.Threw or JobResult.Unread:
                 Settle(new Settlement(_services, job.Slot, SettlementKind.SetAside) { Reason = job.Reason!, Message = job.Message });
                 break;

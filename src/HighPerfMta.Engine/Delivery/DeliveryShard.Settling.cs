@@ -89,6 +89,12 @@ internal sealed partial class DeliveryShard
             return;
         }
 
+        if (decided.Kind == DeliveryEventKind.Unserved)
+        {
+            RestUnread(slot, id, times: 0, (string)decided.Subject!);
+            return;
+        }
+
         if (decided.Kind == DeliveryEventKind.Unread && !_services.ReadsFailed(slot, id, out int times))
         {
             RestUnread(slot, id, times, (string)decided.Subject!);

@@ -107,7 +107,7 @@ internal sealed partial class DeliveryShard
         catch (Exception error)
         {
             _services.Logger.ShardFailed(error, e.Kind);
-            if (e.Kind is DeliveryEventKind.Assign or DeliveryEventKind.Decide or DeliveryEventKind.Unroutable or DeliveryEventKind.Unread or DeliveryEventKind.Adopt)
+            if (e.Kind is DeliveryEventKind.Assign or DeliveryEventKind.Decide or DeliveryEventKind.Unroutable or DeliveryEventKind.Unread or DeliveryEventKind.Unserved or DeliveryEventKind.Adopt)
             {
                 Strand(e.Slot);
             }
@@ -166,7 +166,7 @@ internal sealed partial class DeliveryShard
                 _router.Taken();
                 AssignHere(e.Slot, (Site)e.Subject!);
                 break;
-            case DeliveryEventKind.Decide or DeliveryEventKind.Unroutable or DeliveryEventKind.Unread:
+            case DeliveryEventKind.Decide or DeliveryEventKind.Unroutable or DeliveryEventKind.Unread or DeliveryEventKind.Unserved:
                 Decide(in e);
                 break;
             case DeliveryEventKind.Adopt:

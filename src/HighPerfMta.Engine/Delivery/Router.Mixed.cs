@@ -262,7 +262,8 @@ internal sealed partial class Router
         {
             case RecordUnreadableException unreadable:
                 Interlocked.Increment(ref _told);
-                DeliveryEventKind kind = unreadable.IsRefusedByDisk ? DeliveryEventKind.Unread : DeliveryEventKind.Unroutable;
+                DeliveryEventKind kind = unreadable.IsUnserved ? DeliveryEventKind.Unserved
+                    : unreadable.IsRefusedByDisk ? DeliveryEventKind.Unread : DeliveryEventKind.Unroutable;
                 HomeOf(slot).Post(new DeliveryEvent(kind, $"the message cannot be read back: {error.Message}", slot));
                 break;
             case OperationCanceledException when services.Cancellation.IsCancellationRequested:

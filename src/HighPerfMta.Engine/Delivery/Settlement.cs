@@ -112,7 +112,7 @@ internal sealed partial class Settlement(DeliveryServices services, int slot, Se
         catch (OperationCanceledException) when (services.Cancellation.IsCancellationRequested)
         {
         }
-        catch (RecordUnreadableException error) when (error.IsRefusedByDisk && !services.ReadsFailed(Slot, Id, out _))
+        catch (RecordUnreadableException error) when (error.IsUnserved || (error.IsRefusedByDisk && !services.ReadsFailed(Slot, Id, out _)))
         {
             services.Logger.SettlementDelayed(Id, error.Message);
         }

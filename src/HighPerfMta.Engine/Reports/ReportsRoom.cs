@@ -121,7 +121,7 @@ public sealed partial class ReportsRoom(IIntake intake, IMailQueue queue, string
                 }
             }
         }
-        catch (RecordUnreadableException error)
+        catch (RecordUnreadableException error) when (!error.IsUnserved)
         {
             HeaderUnreadable(logger, error, message.Id);
         }

@@ -458,6 +458,7 @@ public sealed partial class FasterRecordLog
         ended &= _stock.Stop(limit);
         TellCondition();
         Wake();
+        _diskReaders.Close(limit);
         if (ended)
         {
             _files.Dispose();

@@ -8,8 +8,12 @@ public sealed partial class FasterRecordLog
 {
     private int _checkpointing;
 
+    public bool ReadsFail => _diskReaders.IsIll;
+
+    public int ReadsWaiting => _diskReaders.Waiting;
+
     public ValueTask ReadAsync(
-        RecordRef record, RecordType expectedType, ulong expectedMessageId, Memory<byte> destination, CancellationToken cancellation = default)
+        RecordRef record, RecordType expectedType, ulong expectedMessageId, Memory<byte> destination, int share, CancellationToken cancellation = default)
     {
         if (destination.Length < record.Length)
         {
@@ -20,12 +24,25 @@ public sealed partial class FasterRecordLog
         long until = record.Address + RecordHeader.Footprint(record.Length);
         if (until > DurableAddress)
         {
-            return ReadWhenWrittenAsync(record, expectedType, expectedMessageId, destination, cancellation);
+            return ReadWhenWrittenAsync(record, expectedType, expectedMessageId, destination, share, cancellation);
         }
 
         cancellation.ThrowIfCancellationRequested();
-        _reader.Read(record, expectedType, expectedMessageId, destination.Span);
-        return default;
+        return _reader.TryRead(record, expectedType, expectedMessageId, destination.Span)
+            ? default
+            : ReadFromDiskAsync(record, expectedType, expectedMessageId, destination, share, cancellation);
+    }
+
+    public ValueTask<StoredRecord> ReadAsync(long address, int share, CancellationToken cancellation = default)
+    {
+        ObjectDisposedException.ThrowIf(IsClosed, this);
+        if (address + RecordHeader.Overhead > DurableAddress)
+        {
+            return ReadWhenWrittenAsync(address, share, cancellation);
+        }
+
+        cancellation.ThrowIfCancellationRequested();
+        return _reader.TryRead(address) is { } stored ? new ValueTask<StoredRecord>(stored) : _diskReaders.ReadAsync(address, share, cancellation);
     }
 
     public async ValueTask<StoredRecord> ReadAsync(long address, CancellationToken cancellation = default)
@@ -106,9 +123,28 @@ public sealed partial class FasterRecordLog
         scanner.Scan(_files.Begin, _replayEnd, visitor, cancellation);
     }
 
+    private async ValueTask<StoredRecord> ReadWhenWrittenAsync(long address, int share, CancellationToken cancellation)
+    {
+        await WaitUntilWrittenAsync(address, cancellation);
+        return _reader.TryRead(address) ?? await _diskReaders.ReadAsync(address, share, cancellation);
+    }
+
+    /// <summary>Into memory of the reader's own: the caller's is free as soon as this has returned, whatever the disk still does.</summary>
+    private async ValueTask ReadFromDiskAsync(
+        RecordRef record, RecordType expectedType, ulong expectedMessageId, Memory<byte> destination, int share, CancellationToken cancellation)
+    {
+        using StoredRecord stored = await _diskReaders.ReadAsync(record.Address, share, cancellation);
+        if (stored.Type != expectedType || stored.MessageId != expectedMessageId || stored.Ref.Length != record.Length)
+        {
+            throw _reader.Other(record);
+        }
+
+        stored.Payload.CopyTo(destination);
+    }
+
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder))]
     private async ValueTask ReadWhenWrittenAsync(
-        RecordRef record, RecordType expectedType, ulong expectedMessageId, Memory<byte> destination, CancellationToken cancellation)
+        RecordRef record, RecordType expectedType, ulong expectedMessageId, Memory<byte> destination, int share, CancellationToken cancellation)
     {
         LogEngine engine = Engine;
         long until = record.Address + RecordHeader.Footprint(record.Length);
@@ -127,6 +163,9 @@ public sealed partial class FasterRecordLog
         }
 
         cancellation.ThrowIfCancellationRequested();
-        _reader.Read(record, expectedType, expectedMessageId, destination.Span);
+        if (!_reader.TryRead(record, expectedType, expectedMessageId, destination.Span))
+        {
+            await ReadFromDiskAsync(record, expectedType, expectedMessageId, destination, share, cancellation);
+        }
     }
 }

@@ -22,6 +22,7 @@ public sealed partial class FasterRecordLog : IRecordLog
     private readonly EngineSetup _setup;
     private readonly SegmentStore _store;
     private readonly SegmentReader _reader;
+    private readonly DiskReaders _diskReaders;
     private readonly SegmentStock _stock;
     private readonly int _pageSize;
     private readonly long _replayEnd;
@@ -40,6 +41,7 @@ public sealed partial class FasterRecordLog : IRecordLog
         _store = files.Store;
         _pageSize = files.Superblock.PageSize;
         _reader = new SegmentReader(_store, files.Superblock);
+        _diskReaders = new DiskReaders(_reader.Read, () => DurableAddress, time, logger, background);
         _replayEnd = files.Scan.Tail;
         Damage = files.Scan.Damage.ConvertAll(static f => f.Range);
         _begin = files.Begin;

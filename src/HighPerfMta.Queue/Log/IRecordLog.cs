@@ -128,12 +128,26 @@ public interface IRecordLog : IAsyncDisposable
     void CommitSoon();
 
     /// <summary>
-    /// Reads and verifies one durable record; <paramref name="destination"/> must hold its payload.
+    /// True while the disk as a whole seems not to read: a read hangs and no other is answered, or it refused several records in a row and nothing was written meanwhile. That a record cannot be read says
+    /// nothing about the record then.
     /// </summary>
-    /// <exception cref="RecordUnreadableException">The bytes on disk are not that record (torn, flipped, missing segment, EIO).</exception>
-    ValueTask ReadAsync(RecordRef record, RecordType expectedType, ulong expectedMessageId, Memory<byte> destination, CancellationToken cancellation = default);
+    bool ReadsFail => false;
 
-    /// <summary>Reads and verifies the durable record at an address, whatever it is.</summary>
+    /// <summary>Reads that wait for their turn at the disk.</summary>
+    int ReadsWaiting => 0;
+
+    /// <summary>
+    /// Reads and verifies one durable record; <paramref name="destination"/> must hold its payload. A read that has to ask the disk waits for its turn, within a limit in all and one for each
+    /// <paramref name="share"/>, and for the disk, together within a limit of time.
+    /// </summary>
+    /// <exception cref="RecordUnreadableException">The bytes on disk are not that record (torn, flipped, missing segment, EIO), or did not come in time.</exception>
+    ValueTask ReadAsync(RecordRef record, RecordType expectedType, ulong expectedMessageId, Memory<byte> destination, int share, CancellationToken cancellation = default);
+
+    /// <summary>Reads and verifies the durable record at an address, whatever it is; in turn, as the other.</summary>
+    /// <exception cref="RecordUnreadableException">There is no intact record at the address (torn, flipped, truncated, missing segment, EIO), or it did not come in time.</exception>
+    ValueTask<StoredRecord> ReadAsync(long address, int share, CancellationToken cancellation = default) => ReadAsync(address, cancellation);
+
+    /// <summary>For the start and for housekeeping: the same on the caller's thread, however long it takes.</summary>
     /// <exception cref="RecordUnreadableException">There is no intact record at the address (torn, flipped, truncated, missing segment, EIO).</exception>
     ValueTask<StoredRecord> ReadAsync(long address, CancellationToken cancellation = default);
 
@@ -168,6 +182,9 @@ public interface IRecordLog : IAsyncDisposable
 /// <summary>A durable record could not be read back; its message must be set aside, nothing deleted.</summary>
 public sealed class RecordUnreadableException(string message, Exception? inner = null) : IOException(message, inner)
 {
-    /// <summary>The disk refused the read, and nothing is known of the record: it may be whole, and readable the next time.</summary>
-    public bool IsRefusedByDisk => InnerException is DiskException;
+    /// <summary>The disk refused the read, or did not answer in time, and nothing is known of the record: it may be whole, and readable the next time.</summary>
+    public bool IsRefusedByDisk => IsUnserved || InnerException is DiskException or TimeoutException;
+
+    /// <summary>The disk was not even asked: the read did not get its turn in time. That says nothing of the record at all.</summary>
+    public bool IsUnserved { get; init; }
 }

@@ -4,8 +4,8 @@ using HighPerfMta.Queue.Storage;
 namespace HighPerfMta.Queue.Log;
 
 /// <summary>
-/// Reads single records by address, verified. Short synchronous preads: what was written lately is in the page cache, and an asynchronous read would only
-/// park another thread on it. Safe for concurrent use.
+/// Reads single records by address, verified: what the system has in memory at once (what was written lately, most often), and everything with preads that block, for a thread that may.
+/// Safe for concurrent use.
 /// </summary>
 internal sealed class SegmentReader(SegmentStore store, Superblock superblock)
 {
@@ -26,13 +26,30 @@ internal sealed class SegmentReader(SegmentStore store, Superblock superblock)
 
     /// <summary>Reads whatever record is at an address.</summary>
     /// <exception cref="RecordUnreadableException">There is no intact record.</exception>
-    public StoredRecord Read(long address)
+    public StoredRecord Read(long address) => Read(address, mayWait: true)!;
+
+    /// <summary>As <see cref="Read(long)"/>; null when the disk has to be asked.</summary>
+    /// <exception cref="RecordUnreadableException">There is no intact record.</exception>
+    public StoredRecord? TryRead(long address) => Read(address, mayWait: false);
+
+    private StoredRecord? Read(long address, bool mayWait)
     {
         RecordRef record = new(address, 0);
         byte[]? buffer = null;
         try
         {
-            RecordHeader header = ReadHeader(address) ?? throw Unreadable(record, "no intact record header");
+            Span<byte> head = stackalloc byte[RecordHeader.Size];
+            int read = Fetch(address + RecordHeader.EntryHeaderSize, head, mayWait);
+            if (read < 0)
+            {
+                return null;
+            }
+
+            if (read < head.Length || !RecordHeader.TryRead(head, _seed, out RecordHeader header))
+            {
+                throw Unreadable(record, "no intact record header");
+            }
+
             if (header.PayloadLength > _maxPayload)
             {
                 throw Unreadable(record, "its length is not possible");
@@ -41,7 +58,13 @@ internal sealed class SegmentReader(SegmentStore store, Superblock superblock)
             record = record with { Length = header.PayloadLength };
             buffer = ArrayPool<byte>.Shared.Rent(Math.Max(1, header.PayloadLength));
             Span<byte> payload = buffer.AsSpan(0, header.PayloadLength);
-            if (store.Read(address + RecordHeader.Overhead, payload) < payload.Length || Crc32C.Compute(_seed, payload) != header.PayloadSum)
+            read = Fetch(address + RecordHeader.Overhead, payload, mayWait);
+            if (read < 0)
+            {
+                return null;
+            }
+
+            if (read < payload.Length || Crc32C.Compute(_seed, payload) != header.PayloadSum)
             {
                 throw Unreadable(record, "the checksum does not match");
             }
@@ -65,7 +88,15 @@ internal sealed class SegmentReader(SegmentStore store, Superblock superblock)
 
     /// <summary>Reads a record whose length, type and message are known.</summary>
     /// <exception cref="RecordUnreadableException">It is not there, or not intact.</exception>
-    public void Read(RecordRef record, RecordType expectedType, ulong expectedMessageId, Span<byte> destination)
+    public void Read(RecordRef record, RecordType expectedType, ulong expectedMessageId, Span<byte> destination) =>
+        Read(record, expectedType, expectedMessageId, destination, mayWait: true);
+
+    /// <summary>As <see cref="Read(RecordRef, RecordType, ulong, Span{byte})"/>; false when the disk has to be asked.</summary>
+    /// <exception cref="RecordUnreadableException">It is not there, or not intact.</exception>
+    public bool TryRead(RecordRef record, RecordType expectedType, ulong expectedMessageId, Span<byte> destination) =>
+        Read(record, expectedType, expectedMessageId, destination, mayWait: false);
+
+    private bool Read(RecordRef record, RecordType expectedType, ulong expectedMessageId, Span<byte> destination, bool mayWait)
     {
         destination = destination[..record.Length];
         Span<byte> head = stackalloc byte[RecordHeader.Size];
@@ -73,12 +104,17 @@ internal sealed class SegmentReader(SegmentStore store, Superblock superblock)
         try
         {
             long at = record.Address + RecordHeader.EntryHeaderSize;
-            headLength = store.Read(at, head);
-            payloadLength = store.Read(at + RecordHeader.Size, destination);
+            headLength = Fetch(at, head, mayWait);
+            payloadLength = headLength < 0 ? -1 : Fetch(at + RecordHeader.Size, destination, mayWait);
         }
         catch (DiskException e)
         {
             throw new RecordUnreadableException($"the record at address {record.Address} cannot be read: {e.Message}", e);
+        }
+
+        if (payloadLength < 0)
+        {
+            return false;
         }
 
         if (headLength < RecordHeader.Size || payloadLength < record.Length)
@@ -93,14 +129,18 @@ internal sealed class SegmentReader(SegmentStore store, Superblock superblock)
 
         if (header.Type != expectedType || header.MessageId != expectedMessageId || header.PayloadLength != record.Length)
         {
-            throw Unreadable(record, "another record is there");
+            throw Other(record);
         }
 
-        if (Crc32C.Compute(_seed, destination) != header.PayloadSum)
-        {
-            throw Unreadable(record, "the checksum does not match");
-        }
+        return Crc32C.Compute(_seed, destination) == header.PayloadSum ? true : throw Unreadable(record, "the checksum does not match");
     }
+
+    /// <summary>The bytes read, fewer than asked only where the file ends; -1 when the disk has to be asked and that must not be.</summary>
+    private int Fetch(long address, Span<byte> buffer, bool mayWait) =>
+        mayWait ? store.Read(address, buffer) : store.TryRead(address, buffer) ? buffer.Length : -1;
+
+    /// <summary>The record at the address is intact, and not the one.</summary>
+    public RecordUnreadableException Other(RecordRef record) => Unreadable(record, "another record is there");
 
     private RecordUnreadableException Unreadable(RecordRef record, string why) =>
         new($"the record at address {record.Address} ({store.PathOf((int)(record.Address >> store.Bits))}) is damaged: {why}");

@@ -79,7 +79,7 @@ internal sealed class OfflineLog(OfflineFiles files, bool useCheckpoint, RecordV
     {
     }
 
-    public ValueTask ReadAsync(RecordRef record, RecordType expectedType, ulong expectedMessageId, Memory<byte> destination, CancellationToken cancellation = default)
+    public ValueTask ReadAsync(RecordRef record, RecordType expectedType, ulong expectedMessageId, Memory<byte> destination, int share, CancellationToken cancellation = default)
     {
         cancellation.ThrowIfCancellationRequested();
         if (record.Address < _memoryFrom)

@@ -58,6 +58,9 @@ public interface IDiskFile : IDisposable
     /// <summary>Reads until the buffer is full or the file ends; returns the bytes read.</summary>
     int Read(long offset, Span<byte> buffer);
 
+    /// <summary>Fills the buffer with what is in memory; false when all of it cannot be had without waiting for the disk, whatever <see cref="Read"/> would say then.</summary>
+    bool TryRead(long offset, Span<byte> buffer) => false;
+
     /// <summary>Writes all of the data.</summary>
     void Write(long offset, ReadOnlySpan<byte> data);
 

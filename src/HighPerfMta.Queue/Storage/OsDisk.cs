@@ -159,6 +159,8 @@ public sealed partial class OsDisk : IDisk
 
     private sealed class OsFile(string path, SafeFileHandle handle) : IDiskFile
     {
+        private volatile bool _alwaysWaits = !OperatingSystem.IsLinux();
+
         public long Length
         {
             get
@@ -189,6 +191,33 @@ public sealed partial class OsDisk : IDisk
             }
 
             return done;
+        }
+
+        public unsafe bool TryRead(long offset, Span<byte> buffer)
+        {
+            if (_alwaysWaits)
+            {
+                return false;
+            }
+
+            nint count;
+            fixed (byte* start = buffer)
+            {
+                Native.Stretch stretch = new(start, buffer.Length);
+                try
+                {
+                    count = Native.preadv2(handle, &stretch, 1, offset, Native.DoNotWait);
+                }
+                catch (EntryPointNotFoundException)
+                {
+                    _alwaysWaits = true;
+                    return false;
+                }
+            }
+
+            // A file system that cannot tell says so each time; every other error is for the read that waits to report.
+            _alwaysWaits |= count < 0 && Marshal.GetLastPInvokeError() is Native.NotSupported or Native.NoSuchCall or Native.Invalid;
+            return count == buffer.Length;
         }
 
         public void Write(long offset, ReadOnlySpan<byte> data)
@@ -318,6 +347,19 @@ public sealed partial class OsDisk : IDisk
         public const int LockExclusiveNonBlocking = 2 | 4;
         public const int WouldBlock = 11;
         public const int Interrupted = 4;
+        public const int Invalid = 22;
+        public const int NoSuchCall = 38;
+        public const int NotSupported = 95;
+
+        /// <summary>RWF_NOWAIT: only what the page cache has.</summary>
+        public const int DoNotWait = 8;
+
+        /// <summary>struct iovec.</summary>
+        public readonly struct Stretch(byte* start, nint length)
+        {
+            public readonly byte* Start = start;
+            public readonly nint Length = length;
+        }
 
 #pragma warning disable SYSLIB1054, CA5392 // libc names
         [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
@@ -337,6 +379,9 @@ public sealed partial class OsDisk : IDisk
 
         [LibraryImport("libc", SetLastError = true)]
         public static partial nint pread(SafeFileHandle file, byte* buffer, nint count, long offset);
+
+        [LibraryImport("libc", SetLastError = true)]
+        public static partial nint preadv2(SafeFileHandle file, Stretch* stretches, int count, long offset, int flags);
 
         [LibraryImport("libc", SetLastError = true)]
         public static partial nint pwrite(SafeFileHandle file, byte* buffer, nint count, long offset);

@@ -114,6 +114,19 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
         }
     }
 
+    /// <summary>As <see cref="Read"/>, but only what the system has in memory; false when the disk has to be asked.</summary>
+    public bool TryRead(long address, Span<byte> buffer)
+    {
+        try
+        {
+            return _open.TryGetValue((int)(address >> Bits), out IDiskFile? file) && file.TryRead(address & (segmentSize - 1), buffer);
+        }
+        catch (ObjectDisposedException)
+        {
+            return false;
+        }
+    }
+
     public IDiskFile Open(int segment)
     {
         if (_open.TryGetValue(segment, out IDiskFile? file))
@@ -121,14 +134,18 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
             return file;
         }
 
+        // Outside the lock: a disk that does not answer must not hold up those who write to other segments.
+        IDiskFile opened = disk.Open(PathOf(segment), mode);
         lock (_gate)
         {
-            if (_open.TryGetValue(segment, out file))
+            bool deleted = _segments.Count > 0 && segment < _segments.Min;
+            if (deleted || _open.TryGetValue(segment, out file))
             {
-                return file;
+                opened.Dispose();
+                return file ?? throw new DiskException("open", PathOf(segment), DiskException.NotFound);
             }
 
-            file = disk.Open(PathOf(segment), mode);
+            file = opened;
             _open[segment] = file;
             _openOrder.Enqueue(segment);
             // The last two are being written to: closing one would fail the write.

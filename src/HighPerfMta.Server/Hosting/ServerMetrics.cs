@@ -23,6 +23,7 @@ internal sealed class ServerMetrics : IAsyncDisposable
         _meter.CreateObservableGauge("hpmta_queue_may_attempt", () => queue.MayAttempt ? 1 : 0, description: "0 when nothing new is tried because outcomes could not be written down");
         _meter.CreateObservableGauge("hpmta_queue_healthy", () => queue.Condition == LogCondition.Healthy ? 1 : 0, description: "1 when the queue takes new mail");
         _meter.CreateObservableGauge("hpmta_queue_damaged_ranges", () => queue.Damage.Count, description: "Stretches of the log that could not be read at start");
+        _meter.CreateObservableGauge("hpmta_queue_reads_waiting", () => queue.ReadsWaiting, description: "Reads of queued mail that wait for their turn at the disk");
         AddStorage(queue);
         _meter.CreateObservableGauge("hpmta_delivery_transactions", () => delivery.Activity.Transactions, description: "Outbound transactions under way");
         _meter.CreateObservableGauge("hpmta_delivery_connections", () => delivery.Activity.Connections, description: "Outbound connections open");

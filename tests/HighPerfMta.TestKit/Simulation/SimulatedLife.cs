@@ -24,6 +24,7 @@ public sealed class SimulatedLife
     {
         Number = number;
         Disk = disk;
+        HasCache = false;
         Time = new FakeTimeProvider(now);
         Background = new SimulatedBackground(random);
         Logs = new SimulatedLogs();
@@ -50,6 +51,12 @@ public sealed class SimulatedLife
     public DeliveryRoom Room { get; private set; } = null!;
 
     public IIntake Intake { get; private set; } = null!;
+
+    /// <summary>False: three of four records are on the disk alone, and whoever reads them waits for it.</summary>
+    public bool HasCache
+    {
+        set => Disk.OutOfMemory = value ? null : static (_, offset) => ((offset >> 6) & 3) != 0;
+    }
 
     /// <summary>What the next process finds, once this one is dead.</summary>
     public FaultyDisk? Survivor { get; private set; }

@@ -524,6 +524,8 @@ public sealed class Simulation
             _account.Breach($"damage after no more than crashes: {_life.Queue.Damage[0]}");
         }
 
+        // As it is at this moment: nothing goes on between one look and the next.
+        _life.HasCache = true;
         List<QueuedMessage> messages = [];
         foreach (JobRef job in _life.Jobs())
         {
@@ -542,6 +544,7 @@ public sealed class Simulation
             }
         }
 
+        _life.HasCache = false;
         _account.Found(_life, messages);
         if (_account.Violations.Count > 0)
         {

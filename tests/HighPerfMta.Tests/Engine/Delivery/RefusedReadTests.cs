@@ -60,6 +60,28 @@ public class RefusedReadTests
         Assert.Equal(before, refusals());
     }
 
+    [Theory]
+    [InlineData("load")]
+    [InlineData("load of several domains")]
+    [InlineData("courier")]
+    public async Task However_often_the_turn_of_its_reads_does_not_come_a_message_is_not_set_aside_and_waits_no_longer_each_time(string step)
+    {
+        const int Times = 4 * JobTroubles.MaxUnread;
+        await using DeliveryBench bench = new();
+        bench.Retry = bench.Retry with { DelayNotice = null };
+        QueuedMessage message = Prepare(bench, step, out Func<int> refusals, most: Times, new RecordUnreadableException("other reads had the disk") { IsUnserved = true });
+        bench.Room.Enqueue(message);
+        await bench.CalmAsync();
+        for (int i = 1; i < Times; i++)
+        {
+            Assert.Equal((i, false), (refusals(), bench.Queue.Jobs[message.Slot].IsHeld));
+            await bench.AdvanceAsync(TimeSpan.FromSeconds(40));
+        }
+
+        await bench.AdvanceAsync(TimeSpan.FromSeconds(40));
+        Assert.Equal((Times, RecipientStatus.Delivered, 1), (refusals(), message.GetRecipient(0).Status, message.GetRecipient(0).Attempts));
+    }
+
     [Fact]
     public async Task While_the_log_cannot_be_written_either_nothing_is_set_aside_and_the_rest_is_waited_for_no_longer_than_said()
     {
@@ -126,7 +148,7 @@ public class RefusedReadTests
         Assert.Equal(RecipientStatus.Delivered, message.GetRecipient(0).Status);
     }
 
-    private static QueuedMessage Prepare(DeliveryBench bench, string step, out Func<int> refusals, int most)
+    private static QueuedMessage Prepare(DeliveryBench bench, string step, out Func<int> refusals, int most, RecordUnreadableException? error = null)
     {
         int count = 0;
         QueuedMessage message = step.Contains("domains", StringComparison.Ordinal)
@@ -137,7 +159,7 @@ public class RefusedReadTests
             if (here && Volatile.Read(ref count) < most)
             {
                 Interlocked.Increment(ref count);
-                throw Refused();
+                throw error ?? Refused();
             }
         }
 

@@ -83,7 +83,7 @@ internal static class LogBed
     public static async Task<byte[]> ReadAsync(this FasterRecordLog log, Written written)
     {
         byte[] payload = new byte[written.Ref.Length];
-        await log.ReadAsync(written.Ref, written.Type, written.Id, payload, TestContext.Current.CancellationToken).AsTask()
+        await log.ReadAsync(written.Ref, written.Type, written.Id, payload, 0, TestContext.Current.CancellationToken).AsTask()
             .WaitAsync(Patience, TestContext.Current.CancellationToken);
         return payload;
     }

@@ -47,6 +47,30 @@ public sealed class OsDiskTests : IDisposable
     }
 
     [Fact]
+    public void What_was_just_written_is_read_without_waiting_and_nothing_else_is_called_read()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "needs RWF_NOWAIT");
+        using IDiskFile file = _disk.Open(Path.Combine(_directory, "file"), DiskFileMode.CreateNew);
+        byte[] octets = new byte[100_000];
+        new Random(1).NextBytes(octets);
+        file.Write(0, octets);
+        byte[] buffer = new byte[60_000];
+
+        // A file system that cannot tell what it has in memory says no to everything, and the read that waits is asked.
+        bool tells = file.TryRead(30_000, buffer);
+        Assert.Equal(tells ? octets[30_000..90_000] : new byte[60_000], buffer);
+        Assert.Equal(tells, file.TryRead(0, buffer.AsSpan(0, 32)));
+        Assert.Equal(tells, file.TryRead(40_000, buffer));
+        Assert.False(file.TryRead(40_001, buffer));
+        Assert.False(file.TryRead(100_000, buffer));
+        Assert.Equal(60_000, file.Read(40_000, buffer));
+        Assert.Equal(octets[40_000..], buffer);
+        Assert.Equal(59_999, file.Read(40_001, buffer));
+        file.Dispose();
+        Assert.Throws<ObjectDisposedException>(() => file.TryRead(0, buffer));
+    }
+
+    [Fact]
     public void Names_are_listed_renamed_deleted_and_synced()
     {
         string folder = Path.Combine(_directory, "a", "b");
