@@ -46,6 +46,25 @@ public sealed class MemoryConnection : IConnection
         return (new MemoryConnection(down, up, serverEnd, clientEnd), new MemoryConnection(up, down, clientEnd, serverEnd));
     }
 
+    public bool HasInput()
+    {
+        try
+        {
+            if (!Input.TryRead(out ReadResult result))
+            {
+                return false;
+            }
+
+            bool any = result.IsCompleted || !result.Buffer.IsEmpty;
+            Input.AdvanceTo(result.Buffer.Start);
+            return any;
+        }
+        catch (Exception error) when (error is IOException or InvalidOperationException)
+        {
+            return true;
+        }
+    }
+
     public async ValueTask CloseAsync()
     {
         await Output.CompleteAsync();

@@ -22,6 +22,10 @@ internal sealed partial class SmtpCourier
     private bool _utf8;
     private bool _eightBit;
     private bool _inline;
+
+    /// <summary>Octets of the message have left already.</summary>
+    private bool _bodyBegun;
+
     private bool _answered;
     private bool _mailAccepted;
     private int _accepted;
@@ -98,6 +102,7 @@ internal sealed partial class SmtpCourier
     {
         _transactions++;
         _answered = false;
+        _bodyBegun = false;
         _mailAccepted = false;
         _accepted = 0;
         _dataCode = 0;

@@ -107,24 +107,7 @@ internal sealed class SmtpLink(IConnection connection, DeadlineWheel wheel, Time
     }
 
     /// <summary>Whether something came, or the connection was closed, although no reply is due.</summary>
-    public bool HasInput()
-    {
-        try
-        {
-            if (!_input.TryRead(out ReadResult result))
-            {
-                return false;
-            }
-
-            bool any = result.IsCompleted || !result.Buffer.IsEmpty;
-            _input.AdvanceTo(result.Buffer.Start);
-            return any;
-        }
-        catch (Exception error) when (IsBroken(error))
-        {
-            return true;
-        }
-    }
+    public bool HasInput() => connection.HasInput();
 
     public void Abort() => connection.Abort();
 

@@ -11,6 +11,9 @@ public interface IConnection : IDuplexPipe, IAsyncDisposable
 
     IPEndPoint? Local { get; }
 
+    /// <summary>Whether there is something to read, or the stream has ended. Only while nobody reads.</summary>
+    bool HasInput();
+
     /// <summary>
     /// Orderly close: everything flushed reaches the socket, then the send side is shut down, input is drained briefly, and the socket closed.
     /// Bounded by a few seconds. After it only DisposeAsync may be called.

@@ -1,13 +1,12 @@
 using System.IO.Pipelines;
 using System.Net;
 using System.Net.Sockets;
-using Pipelines.Sockets.Unofficial;
 
 namespace HighPerfMta.Engine.Net;
 
 /// <summary>
-/// A TCP connection as pipes. Reads rent a buffer only when data has arrived (zero-length reads), so an idle connection holds none.
-/// A flush means "in the pipe", not "on the wire": <see cref="CloseAsync()"/> is what makes the last reply reach the peer.
+/// A TCP connection as the two ends of pipes: whoever reads receives, whoever flushes sends, on its own thread and without a copy in between.
+/// <see cref="CloseAsync()"/> is what makes the last reply reach the peer.
 /// </summary>
 public sealed class PipeSocketConnection : IConnection
 {
@@ -17,30 +16,27 @@ public sealed class PipeSocketConnection : IConnection
     /// <summary>Octets of late input that an orderly close throws away before it stops being orderly.</summary>
     private const long DrainLimit = 1 << 20;
 
-    // At most this much of the peer's input, and of our output, waits in memory.
-    private static readonly PipeOptions ReceiveOptions = new(
-        pauseWriterThreshold: 64 << 10, resumeWriterThreshold: 32 << 10, minimumSegmentSize: 16 << 10, useSynchronizationContext: false);
-
-    private static readonly PipeOptions SendOptions = new(
-        pauseWriterThreshold: 64 << 10, resumeWriterThreshold: 32 << 10, minimumSegmentSize: 4 << 10, useSynchronizationContext: false);
-
-    private readonly SocketConnection _pipes;
+    private readonly Socket _socket;
+    private readonly SocketReader _input;
+    private readonly SocketWriter _output;
     private int _disposed;
 
     private PipeSocketConnection(Socket socket)
     {
         Remote = socket.RemoteEndPoint as IPEndPoint;
         Local = socket.LocalEndPoint as IPEndPoint;
-        _pipes = SocketConnection.Create(socket, SendOptions, ReceiveOptions, SocketConnectionOptions.ZeroLengthReads);
+        _socket = socket;
+        _input = new SocketReader(socket);
+        _output = new SocketWriter(socket);
     }
 
     public IPEndPoint? Remote { get; }
 
     public IPEndPoint? Local { get; }
 
-    public PipeReader Input => _pipes.Input;
+    public PipeReader Input => _input;
 
-    public PipeWriter Output => _pipes.Output;
+    public PipeWriter Output => _output;
 
     /// <summary>Takes over a connected socket; the connection owns it from here on.</summary>
     /// <exception cref="SocketException">The peer has gone already; the socket is closed.</exception>
@@ -59,17 +55,30 @@ public sealed class PipeSocketConnection : IConnection
         }
     }
 
+    public bool HasInput()
+    {
+        try
+        {
+            return _input.HasUnread || _socket.Poll(0, SelectMode.SelectRead);
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            return true;
+        }
+    }
+
     public ValueTask CloseAsync() => CloseAsync(CloseLimit);
 
     /// <summary>As <see cref="CloseAsync()"/> with another limit, for connections that hold a place which others wait for.</summary>
     public async ValueTask CloseAsync(TimeSpan closeLimit)
     {
-        // Completing the output lets the send loop write what is left and then shut the send side down. The peer's end of stream is the proof
-        // that it saw ours; closing before, with input unread, would reset the connection and could destroy the last reply on its way.
+        // The peer's end of stream is the proof that it saw ours; closing before, with input unread, would reset the connection and could destroy the
+        // last reply on its way.
         try
         {
-            await Output.CompleteAsync();
             using CancellationTokenSource limit = new(closeLimit);
+            await Output.FlushAsync(limit.Token);
+            _socket.Shutdown(SocketShutdown.Send);
             long drained = 0;
             while (drained < DrainLimit)
             {
@@ -95,14 +104,14 @@ public sealed class PipeSocketConnection : IConnection
         try
         {
             // A reset frees what a stuck peer left in the kernel's send buffer.
-            _pipes.Socket.LingerState = new LingerOption(enable: true, seconds: 0);
+            _socket.LingerState = new LingerOption(enable: true, seconds: 0);
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
             // Closed already.
         }
 
-        _pipes.Dispose();
+        _socket.Dispose();
     }
 
     public async ValueTask DisposeAsync()
@@ -112,9 +121,7 @@ public sealed class PipeSocketConnection : IConnection
             return;
         }
 
-        _pipes.Dispose();
-
-        // Both loops of the connection wait on their pipes too: completing our ends lets them finish and give their buffers back.
+        _socket.Dispose();
         await Output.CompleteAsync();
         await Input.CompleteAsync();
     }

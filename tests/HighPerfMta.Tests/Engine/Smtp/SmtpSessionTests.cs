@@ -326,6 +326,8 @@ public class SmtpSessionTests
 
         public IPEndPoint? Local => inner.Local;
 
+        public bool HasInput() => inner.HasInput();
+
         public ValueTask CloseAsync() => inner.CloseAsync();
 
         public void Abort() => inner.Abort();

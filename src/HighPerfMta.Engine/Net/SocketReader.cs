@@ -1,0 +1,196 @@
+using System.Buffers;
+using System.IO.Pipelines;
+using System.Net.Sockets;
+using System.Runtime.CompilerServices;
+using HighPerfMta.Queue.Async;
+
+namespace HighPerfMta.Engine.Net;
+
+/// <summary>
+/// The receive side of a socket as a pipe's end, without a pipe: one buffer, filled by whoever reads, on its own thread. There is no loop that receives
+/// ahead, so the kernel's buffer is what bounds the peer. The buffer is as large as the peer's pieces have lately been: a waiting session holds
+/// <see cref="Smallest"/> octets, a body comes in pieces of <see cref="Largest"/>. What is read is always one segment.
+/// </summary>
+#pragma warning disable CA1001 // The source of cancellation has neither a timer nor a handle.
+internal sealed class SocketReader(Socket socket) : PipeReader
+#pragma warning restore CA1001
+{
+    /// <summary>Octets received at a time from a peer that sends commands.</summary>
+    public const int Smallest = 2 << 10;
+
+    /// <summary>Octets received at a time, at most.</summary>
+    public const int Largest = 64 << 10;
+
+    /// <summary>Octets that a reader may leave unconsumed: far more than any line or reply that a parser waits for.</summary>
+    public const int Limit = 1 << 20;
+
+    private CancellationTokenSource _cancel = new();
+    private byte[] _buffer = [];
+    private int _start;
+    private int _end;
+    private int _next = Smallest;
+    private bool _examined = true;
+    private bool _ended;
+    private bool _completed;
+
+    /// <summary>Octets that have come and were not consumed.</summary>
+    public bool HasUnread => _end > _start;
+
+    /// <summary>What has come and was not looked at; the socket is not asked.</summary>
+    public override bool TryRead(out ReadResult result)
+    {
+        ThrowIfCompleted();
+        if (_cancel.IsCancellationRequested)
+        {
+            result = TakeCancelled();
+            return true;
+        }
+
+        bool any = (!_examined && HasUnread) || _ended;
+        result = any ? Result(isCanceled: false) : default;
+        return any;
+    }
+
+    /// <exception cref="SocketException">The connection broke.</exception>
+    public override ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default)
+    {
+        if (TryRead(out ReadResult ready))
+        {
+            return new ValueTask<ReadResult>(ready);
+        }
+
+        cancellationToken.ThrowIfCancellationRequested();
+        Room();
+        ValueTask<int> receive = socket.ReceiveAsync(_buffer.AsMemory(_end), SocketFlags.None, _cancel.Token);
+        if (receive.IsCompletedSuccessfully && !cancellationToken.CanBeCanceled)
+        {
+            return new ValueTask<ReadResult>(Received(receive.GetAwaiter().GetResult()));
+        }
+
+        return WaitAsync(receive, cancellationToken);
+    }
+
+    public override void AdvanceTo(SequencePosition consumed) => AdvanceTo(consumed, consumed);
+
+    public override void AdvanceTo(SequencePosition consumed, SequencePosition examined)
+    {
+        // Positions of an empty result, or of the buffer: nothing else was handed out.
+        if (ReferenceEquals(consumed.GetObject(), _buffer))
+        {
+            int to = consumed.GetInteger();
+            ArgumentOutOfRangeException.ThrowIfLessThan(to, _start, nameof(consumed));
+            ArgumentOutOfRangeException.ThrowIfGreaterThan(to, _end, nameof(consumed));
+            _start = to;
+        }
+
+        _examined = !HasUnread || (ReferenceEquals(examined.GetObject(), _buffer) && examined.GetInteger() >= _end);
+        if (!HasUnread)
+        {
+            _start = 0;
+            _end = 0;
+        }
+    }
+
+    /// <summary>Safe from any thread.</summary>
+    public override void CancelPendingRead() => Volatile.Read(ref _cancel).Cancel();
+
+    /// <summary>Gives the buffer back; no read may be under way.</summary>
+    public override void Complete(Exception? exception = null)
+    {
+        if (!_completed)
+        {
+            _completed = true;
+            Release();
+            _start = 0;
+            _end = 0;
+        }
+    }
+
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
+    private async ValueTask<ReadResult> WaitAsync(ValueTask<int> receive, CancellationToken cancellation)
+    {
+        CancellationTokenRegistration registration = cancellation.UnsafeRegister(static reader => ((SocketReader)reader!).CancelPendingRead(), this);
+        try
+        {
+            return Received(await receive);
+        }
+        catch (OperationCanceledException) when (_cancel.IsCancellationRequested)
+        {
+            ReadResult cancelled = TakeCancelled();
+            cancellation.ThrowIfCancellationRequested();
+            return cancelled;
+        }
+        finally
+        {
+            await registration.DisposeAsync();
+        }
+    }
+
+    private ReadResult Received(int count)
+    {
+        int asked = _buffer.Length - _end;
+        _end += count;
+        _ended = count == 0;
+
+        // Filled: the peer has more. Mostly empty: it will send little next time too.
+        if (count == asked)
+        {
+            _next = Math.Min(_next * 8, Largest);
+        }
+        else if (count < _next / 4)
+        {
+            _next = Math.Max(Smallest, _next / 8);
+        }
+
+        return Result(isCanceled: false);
+    }
+
+    /// <summary>Makes room behind what was not consumed.</summary>
+    private void Room()
+    {
+        int kept = _end - _start;
+        if (kept == 0 ? _buffer.Length != _next : _buffer.Length - _end < Smallest / 2)
+        {
+            if (kept > Limit - Smallest)
+            {
+                throw new IOException($"more than {Limit} octets came without the end of a line");
+            }
+
+            byte[] larger = ArrayPool<byte>.Shared.Rent(Math.Max(_next, 2 * kept));
+            _buffer.AsSpan(_start, kept).CopyTo(larger);
+            Release();
+            _buffer = larger;
+            _start = 0;
+            _end = kept;
+        }
+    }
+
+    private ReadResult Result(bool isCanceled)
+    {
+        _examined = false;
+        return new ReadResult(new ReadOnlySequence<byte>(_buffer, _start, _end - _start), isCanceled, _ended);
+    }
+
+    private ReadResult TakeCancelled()
+    {
+        Volatile.Write(ref _cancel, new CancellationTokenSource());
+        return Result(isCanceled: true);
+    }
+
+    private void Release()
+    {
+        if (_buffer.Length > 0)
+        {
+            ArrayPool<byte>.Shared.Return(_buffer);
+            _buffer = [];
+        }
+    }
+
+    private void ThrowIfCompleted()
+    {
+        if (_completed)
+        {
+            throw new InvalidOperationException("The connection's input was given up.");
+        }
+    }
+}
