@@ -3,6 +3,7 @@ namespace HighPerfMta.Queue.Log;
 /// <summary>Who waits for the run: for durability in a list, for room in log memory together.</summary>
 internal sealed partial class LogEngine
 {
+    private readonly CommitCrowd _crowd;
     private DurabilityWaiter? _waiters;
     private TaskCompletionSource? _room;
     private bool _inherited = true;
@@ -28,12 +29,16 @@ internal sealed partial class LogEngine
             waiter.Next = _waiters;
             _waiters = waiter;
             task = waiter.Task;
-            if (until <= _wanted)
+            if (until <= _issued)
             {
                 return true;
             }
 
-            _wanted = until;
+            _wanted = Math.Max(_wanted, until);
+            if (!_crowd.Arrive())
+            {
+                return true;
+            }
         }
 
         _loop.Wake();
@@ -119,6 +124,7 @@ internal sealed partial class LogEngine
             }
 
             DurabilityWaiter? waiting = null;
+            (int done, int left) = (0, 0);
             for (DurabilityWaiter? waiter = _waiters; waiter is not null;)
             {
                 DurabilityWaiter? next = waiter.Next;
@@ -126,16 +132,19 @@ internal sealed partial class LogEngine
                 {
                     waiter.Next = ready;
                     ready = waiter;
+                    done++;
                 }
                 else
                 {
                     waiter.Next = waiting;
                     waiting = waiter;
+                    left++;
                 }
 
                 waiter = next;
             }
 
+            _crowd.Flushed(done, left);
             _waiters = waiting;
             room = _room;
             _room = null;

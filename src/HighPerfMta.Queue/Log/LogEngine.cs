@@ -61,6 +61,7 @@ internal sealed partial class LogEngine
     {
         _setup = setup;
         _seed = Crc32C.Seed(setup.Salt);
+        _crowd = new CommitCrowd(setup.Time);
         _durable = durable;
         _issued = start;
         _wanted = start;
@@ -237,18 +238,16 @@ internal sealed partial class LogEngine
         lock (_gate)
         {
             stopping = _stopping;
-            commit = _soon || _stopping || _wanted > _issued;
-            if (_failure is not null || (!rested && !HasWork))
+            commit = _stopping || (_soon && (rested || _queue.Count > 0)) || (_wanted > _issued && !_crowd.Gathers(rested));
+            if (_failure is not null || (!commit && !rested && _queue.Count == 0))
             {
                 return false;
             }
 
-            _soon = false;
+            _soon &= !commit;
             return true;
         }
     }
-
-    private bool HasWork => _stopping || _wanted > _issued || _queue.Count > 0;
 
     /// <summary>How long nothing has to be done if nobody asks; null when the run has failed.</summary>
     private TimeSpan? Rest()
@@ -257,7 +256,8 @@ internal sealed partial class LogEngine
         {
             bool overdue = _issued > Math.Max(_durable, Start);
             return _failure is not null ? null
-                : HasWork ? TimeSpan.Zero
+                : _stopping || _queue.Count > 0 ? TimeSpan.Zero
+                : _wanted > _issued ? _crowd.Wait
                 : overdue ? KickDelay
                 : _soon ? SoonDelay
                 : _touched.Count > 0 ? UnsyncedFlushInterval : Timeout.InfiniteTimeSpan;
@@ -274,10 +274,13 @@ internal sealed partial class LogEngine
 
     private void Commit()
     {
-        long tail = Tail;
+        long tail;
         lock (_gate)
         {
+            // Under the lock: everyone who waits already has his record below it.
+            tail = Tail;
             _issued = Math.Max(_issued, tail);
+            _crowd.Committing();
         }
 
         if (tail <= _log.FlushedUntilAddress)
