@@ -18,7 +18,9 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
 
     private const int FirstBuffer = 4096;
     private const int LargestRequest = 64 << 10;
-    private readonly List<RecordRef> _chunks = new(0);
+    private static readonly List<RecordRef> NoChunks = [];
+
+    private List<RecordRef> _chunks = NoChunks;
     private byte[]? _buffer;
     private int _end = Headroom;
     private long _flushed;
@@ -208,6 +210,7 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
     {
         if (_chunks.Count == 0)
         {
+            _chunks = [];
             _chunkOwner = queue.NextId().Value;
             Pin();
         }

@@ -13,8 +13,25 @@ public class AddressParserBench
     private static readonly byte[] Refused = "recipient@@example.net"u8.ToArray();
     private static readonly byte[] International = "用户@例子.example"u8.ToArray();
 
+    private readonly byte[] _fresh = "recipient000000@mail.example.net"u8.ToArray();
+
     [Benchmark]
     public bool Mailbox() => AddressParser.TryParseMailbox(Plain, false, out _, out _);
+
+    /// <summary>A recipient that was not met before, at a domain that was.</summary>
+    [Benchmark]
+    public bool FirstSeenMailbox()
+    {
+        int digit = 14;
+        while (_fresh[digit] == (byte)'9')
+        {
+            _fresh[digit] = (byte)'0';
+            digit = digit == 9 ? 14 : digit - 1;
+        }
+
+        _fresh[digit]++;
+        return AddressParser.TryParseMailbox(_fresh, false, out _, out _);
+    }
 
     [Benchmark]
     public bool MixedCase() => AddressParser.TryParseMailbox(Mixed, false, out _, out _);

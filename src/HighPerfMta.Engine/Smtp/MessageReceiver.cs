@@ -9,7 +9,7 @@ using HighPerfMta.Queue.Log;
 namespace HighPerfMta.Engine.Smtp;
 
 /// <summary>
-/// Takes the octets of one message from DATA or BDAT into the queue's memory, checking as they pass. After a fault octets are only consumed, so
+/// Takes the octets of one message after the other from DATA or BDAT into the queue's memory, checking as they pass. After a fault octets are only consumed, so
 /// that the session stays in step with its client, and the storage is given back at once. Memory is bounded by one chunk whatever the message's size.
 /// </summary>
 internal sealed class MessageReceiver : IDisposable
@@ -31,9 +31,19 @@ internal sealed class MessageReceiver : IDisposable
     {
         _intake = intake;
         _limits = limits;
-        _dots = new DotReader(limits.TextLine);
-        _lines = new LineChecker(limits.TextLine);
-        _message = intake.Begin();
+    }
+
+    /// <summary>Begins a message; the one before it has ended or is given up.</summary>
+    public void Begin()
+    {
+        Dispose();
+        _dots = new DotReader(_limits.TextLine);
+        _lines = new LineChecker(_limits.TextLine);
+        _headers = default;
+        _taken = 0;
+        _storageRefusal = null;
+        StorageFault = null;
+        _message = _intake.Begin();
     }
 
     /// <summary>

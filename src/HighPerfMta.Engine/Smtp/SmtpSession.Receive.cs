@@ -12,11 +12,20 @@ namespace HighPerfMta.Engine.Smtp;
 internal sealed partial class SmtpSession
 {
     private Bdat.Chunk _chunk;
+    private MessageReceiver? _receiver;
 
     /// <summary>How the wait for message octets ended.</summary>
     private enum Wait : byte
     {
         Octets, ClientClosed, TimedOut,
+    }
+
+    /// <summary>The session's one receiver: DATA and BDAT cannot be under way at once.</summary>
+    private MessageReceiver BeginMessage()
+    {
+        _receiver ??= new MessageReceiver(_context.Intake, _context.Limits);
+        _receiver.Begin();
+        return _receiver;
     }
 
     /// <summary>Takes the octets that DATA or BDAT announced and answers them. Null: the session goes on.</summary>
@@ -50,7 +59,7 @@ internal sealed partial class SmtpSession
     private async ValueTask<(Wait Wait, SmtpReply? Reply, MessageId Queued)> ReceiveDataAsync()
     {
         _transport.Write(Replies.StartMailInput.Wire.Span);
-        using MessageReceiver receiver = new(_context.Intake, _context.Limits);
+        using MessageReceiver receiver = BeginMessage();
         while (true)
         {
             (Wait wait, ReadResult result, SmtpReply? timeout) = await WaitForOctetsAsync();
@@ -79,7 +88,7 @@ internal sealed partial class SmtpSession
     private async ValueTask<(Wait Wait, SmtpReply? Reply, MessageId Queued)> ReceiveChunkAsync()
     {
         Bdat.Chunk chunk = _chunk;
-        MessageReceiver? receiver = chunk.Refusal is null ? Transaction.Chunks ??= new MessageReceiver(_context.Intake, _context.Limits) : null;
+        MessageReceiver? receiver = chunk.Refusal is null ? Transaction.Chunks ??= BeginMessage() : null;
         for (long left = chunk.Size; left > 0;)
         {
             (Wait wait, ReadResult result, SmtpReply? timeout) = await WaitForOctetsAsync();

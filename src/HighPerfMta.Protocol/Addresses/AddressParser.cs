@@ -33,7 +33,13 @@ public static class AddressParser
     public static bool TryParseMailbox(
         ReadOnlySpan<byte> text, bool allowUtf8, [NotNullWhen(true)] out EmailAddress? address, out string error)
     {
-        address = null;
+        error = "";
+        address = AddressCache.FindAddress(text);
+        if (address is not null)
+        {
+            return true;
+        }
+
         if (text.Length > MaxMailbox)
         {
             error = "the address is longer than 254 octets";
@@ -51,6 +57,7 @@ public static class AddressParser
             return false;
         }
 
+        ReadOnlySpan<byte> whole = text;
         text = text[used..];
         if (text.IsEmpty && local.Equals("postmaster", StringComparison.OrdinalIgnoreCase))
         {
@@ -77,6 +84,11 @@ public static class AddressParser
         }
 
         address = new EmailAddress(local, domain);
+        if (used == local.Length && Ascii.Equals(whole[..used], local) && Ascii.Equals(whole[(used + 1)..], domain))
+        {
+            AddressCache.Add(whole, address);
+        }
+
         error = "";
         return true;
     }
@@ -329,7 +341,23 @@ public static class AddressParser
             return TryParseLiteral(text, out domain);
         }
 
-        return DomainName.TryNormalize(text, allowUtf8, out domain);
+        if (AddressCache.FindDomain(text) is { } known)
+        {
+            domain = known;
+            return true;
+        }
+
+        if (!DomainName.TryNormalize(text, allowUtf8, out domain))
+        {
+            return false;
+        }
+
+        if (Ascii.Equals(text, domain))
+        {
+            AddressCache.Add(text, domain);
+        }
+
+        return true;
     }
 
     /// <summary>Address literals (RFC 5321 §4.1.3) in one form; general address literals are refused, no transport knows one.</summary>

@@ -7,6 +7,8 @@ namespace HighPerfMta.Protocol.Addresses;
 /// </summary>
 public sealed class EmailAddress : IEquatable<EmailAddress>
 {
+    private string? _text;
+
     internal EmailAddress(string localPart, string domain)
     {
         LocalPart = localPart;
@@ -31,7 +33,7 @@ public sealed class EmailAddress : IEquatable<EmailAddress>
     public bool NeedsSmtpUtf8 => !System.Text.Ascii.IsValid(LocalPart);
 
     /// <summary>Wire form without angle brackets.</summary>
-    public override string ToString() => Domain.Length == 0 ? LocalPart : $"{LocalPart}@{Domain}";
+    public override string ToString() => _text ??= Domain.Length == 0 ? LocalPart : $"{LocalPart}@{Domain}";
 
     /// <summary>Domains compare in their one form; local parts compare exactly (RFC 5321 §2.4).</summary>
     public bool Equals(EmailAddress? other) => other is not null && LocalPart == other.LocalPart && Domain == other.Domain;

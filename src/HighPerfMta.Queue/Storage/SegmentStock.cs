@@ -14,6 +14,8 @@ internal sealed class SegmentStock : IDisposable
     public const string FillingPrefix = "filling.";
     private const int FillBlock = 1 << 20;
 
+    private static readonly byte[] Zeros = new byte[64 << 10];
+
     private readonly IDisk _disk;
     private readonly SegmentStore _store;
     private readonly int _target;
@@ -260,13 +262,18 @@ internal sealed class SegmentStock : IDisposable
         {
             using (IDiskFile file = _disk.Open(filling, DiskFileMode.CreateNew))
             {
-                byte[] zeros = new byte[(int)Math.Min(FillBlock, _store.SegmentSize)];
-                for (long offset = 0; offset < _store.SegmentSize; offset += zeros.Length)
+                int step = (int)Math.Min(Zeros.Length, _store.SegmentSize);
+                for (long offset = 0; offset < _store.SegmentSize; offset += step)
                 {
-                    file.Write(offset, zeros);
-                    // Flushed piece by piece: one flush of a whole segment would hold up the commits that run beside it.
-                    file.Flush();
+                    file.Write(offset, Zeros.AsSpan(0, step));
+                    if ((offset + step) % FillBlock == 0)
+                    {
+                        // Flushed piece by piece: one flush of a whole segment would hold up the commits that run beside it.
+                        file.Flush();
+                    }
                 }
+
+                file.Flush();
             }
 
             _disk.Rename(filling, spare);

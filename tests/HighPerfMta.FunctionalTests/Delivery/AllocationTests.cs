@@ -9,13 +9,14 @@ namespace HighPerfMta.FunctionalTests.Delivery;
 /// <summary>What the whole server allocates for a relayed message, by its own count: reception, queue, delivery, event log.</summary>
 public partial class AllocationTests
 {
+    private const int Warming = 16_000;
     private const int Messages = 6000;
-    private const double Allowed = 4096;
+    private const double Allowed = 1024;
 
     private static readonly TimeSpan Settle = TimeSpan.FromSeconds(60);
 
     [Fact]
-    public async Task A_relayed_message_of_1_KiB_costs_less_than_4096_octets_in_the_whole_server()
+    public async Task A_relayed_message_of_1_KiB_costs_less_than_1024_octets_in_the_whole_server()
     {
         await using SinkServer sink = new(new SinkOptions { Listen = new IPEndPoint(IPAddress.Loopback, 0) });
         sink.Start();
@@ -28,8 +29,8 @@ public partial class AllocationTests
         Assert.True(SizeMix.TryParse("1KiB", out SizeMix? small, out _));
         SourceOptions options = new() { Target = new IPEndPoint(IPAddress.Loopback, mta.Port), Sizes = small!, Connections = 20, Pipeline = 1, Count = Messages };
 
-        // Pages of the log, buffers and connections that are made once are not a message's.
-        await RelayAsync(options, sink);
+        // Pages of the log (16 MiB), buffers and connections that are made once are not a message's.
+        await RelayAsync(options with { Count = Warming, Run = options.Run + 2 }, sink);
         double before = await AllocatedAsync(web);
         await RelayAsync(options with { Run = options.Run + 1 }, sink);
         double each = (await AllocatedAsync(web) - before) / Messages;
@@ -41,7 +42,7 @@ public partial class AllocationTests
     private static async Task RelayAsync(SourceOptions options, SinkServer sink)
     {
         RelayReport report = await new RelayRunner(options, sink).RunAsync(Settle, TestContext.Current.CancellationToken);
-        Assert.Equal((Messages, 0L), (report.Delivered, report.Lost));
+        Assert.Equal((options.Count, 0L), (report.Delivered, report.Lost));
     }
 
     private static async Task<double> AllocatedAsync(int web)

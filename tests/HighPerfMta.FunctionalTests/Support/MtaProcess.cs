@@ -17,6 +17,9 @@ internal sealed class MtaProcess : IAsyncDisposable
 
     public int Port { get; }
 
+    /// <summary>Of the process.</summary>
+    public int Id => _process!.Id;
+
     public string ConfigFile => _folder.File("hpmta.toml");
 
     public string DataDirectory => _folder.File("data");
