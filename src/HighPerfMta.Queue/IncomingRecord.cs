@@ -262,7 +262,7 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
             return;
         }
 
-        byte[] larger = ArrayPool<byte>.Shared.Rent(Math.Max(size, _buffer is null ? FirstBuffer : _buffer.Length * 2));
+        byte[] larger = ArrayPool<byte>.Shared.Rent(Math.Max(size, _buffer is null ? FirstBuffer : _buffer.Length * 4));
         if (_buffer is not null)
         {
             _buffer.AsSpan(0, _end).CopyTo(larger);
