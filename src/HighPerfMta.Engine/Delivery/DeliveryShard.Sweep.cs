@@ -3,7 +3,8 @@ using HighPerfMta.Queue.Index;
 namespace HighPerfMta.Engine.Delivery;
 
 /// <summary>
-/// Once a minute every job that waits is looked at, a few chunks of the table a turn: expiry and delay notices come to jobs whose site takes nothing, and what a bug lost is found.
+/// Once a minute every job that waits for a connection or a lookup is looked at, a few chunks of the table a turn: expiry and delay notices come to jobs whose site takes nothing, and what a
+/// bug lost is found. Parked jobs have the wheel for their times; as there may be millions they are looked at in two of ten sweeps only.
 /// </summary>
 internal sealed partial class DeliveryShard
 {
@@ -18,10 +19,14 @@ internal sealed partial class DeliveryShard
     /// <summary>A job that was to be looked at so long ago has been forgotten.</summary>
     private static readonly uint OverdueUnits = (uint)(TimeSpan.FromMinutes(10).Ticks / DueTime.Unit);
 
+    private const int SweepsOfParked = 2;
+    private const int SweepsInAll = 10;
+
     private HashSet<JobRef> _suspects = [];
     private HashSet<JobRef> _suspectsBefore = [];
     private long _sweepAt;
     private int _sweepChunk = -1;
+    private int _sweeps = SweepsOfParked - 1;
 
     private void Sweep()
     {
@@ -59,6 +64,7 @@ internal sealed partial class DeliveryShard
     private void BeginSweep()
     {
         _sweepChunk = 0;
+        _sweeps = (_sweeps + 1) % SweepsInAll;
         _sweepAt = _now + SweepEvery;
         (_suspects, _suspectsBefore) = (_suspectsBefore, _suspects);
         _suspects.Clear();
@@ -74,6 +80,7 @@ internal sealed partial class DeliveryShard
     private void SweepChunk(int chunk)
     {
         ReadOnlySpan<Job> jobs = _jobs.ReadChunk(chunk);
+        bool takesParked = _sweeps < SweepsOfParked;
         for (int i = 0; i < jobs.Length; i++)
         {
             ref readonly Job job = ref jobs[i];
@@ -83,7 +90,7 @@ internal sealed partial class DeliveryShard
                 case JobPlace.Waiting when SiteOf(job) is { } site && site.Shard == this:
                     SweepWaiting(slot, site);
                     break;
-                case JobPlace.Parked when _router.OwnerOf(job, slot) == this:
+                case JobPlace.Parked when takesParked && _router.OwnerOf(job, slot) == this:
                     SweepParked(slot);
                     break;
                 case JobPlace.Routing when job.Site == Router.InBacklog && _router.HomeOf(slot) == this:
