@@ -46,6 +46,12 @@ public sealed class MemoryConnection : IConnection
         return (new MemoryConnection(down, up, serverEnd, clientEnd), new MemoryConnection(up, down, clientEnd, serverEnd));
     }
 
+    public bool HasReceived => HasInput();
+
+    public void ExpectLittle()
+    {
+    }
+
     public bool HasInput()
     {
         try

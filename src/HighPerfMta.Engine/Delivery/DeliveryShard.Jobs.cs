@@ -113,7 +113,7 @@ internal sealed partial class DeliveryShard
     }
 
     /// <summary>
-    /// What an exception left in an unknown state is marked as parked where its home looks for it: the next sweep finds it in no list and places it.
+    /// What an exception left in an unknown state is marked as parked where its home looks for it: the next two sweeps find it in no list and place it.
     /// </summary>
     private void Strand(int slot)
     {
@@ -125,6 +125,7 @@ internal sealed partial class DeliveryShard
             stray.Site = 0;
             Volatile.WriteBarrier();
             stray.Place = JobPlace.Parked;
+            _router.NoteStray();
         }
     }
 

@@ -4,7 +4,8 @@ namespace HighPerfMta.Engine.Delivery;
 
 /// <summary>
 /// Once a minute every job that waits for a connection or a lookup is looked at, a few chunks of the table a turn: expiry and delay notices come to jobs whose site takes nothing, and what a
-/// bug lost is found. Parked jobs have the wheel for their times; as there may be millions they are looked at in two of ten sweeps only.
+/// bug lost is found. Parked jobs have the wheel for their times; as there may be millions they are looked at in two of ten sweeps only, and in the two that follow when one has
+/// gone astray.
 /// </summary>
 internal sealed partial class DeliveryShard
 {
@@ -27,6 +28,8 @@ internal sealed partial class DeliveryShard
     private long _sweepAt;
     private int _sweepChunk = -1;
     private int _sweeps = SweepsOfParked - 1;
+    private int _sweepsForStrays;
+    private int _straysSeen;
 
     private void Sweep()
     {
@@ -65,6 +68,14 @@ internal sealed partial class DeliveryShard
     {
         _sweepChunk = 0;
         _sweeps = (_sweeps + 1) % SweepsInAll;
+        _sweepsForStrays--;
+        if (_router.Strays != _straysSeen || _suspects.Count == MaxSuspects)
+        {
+            // Two sweeps have to see them.
+            _straysSeen = _router.Strays;
+            _sweepsForStrays = SweepsOfParked;
+        }
+
         _sweepAt = _now + SweepEvery;
         (_suspects, _suspectsBefore) = (_suspectsBefore, _suspects);
         _suspects.Clear();
@@ -80,7 +91,7 @@ internal sealed partial class DeliveryShard
     private void SweepChunk(int chunk)
     {
         ReadOnlySpan<Job> jobs = _jobs.ReadChunk(chunk);
-        bool takesParked = _sweeps < SweepsOfParked;
+        bool takesParked = _sweeps < SweepsOfParked || _sweepsForStrays > 0;
         for (int i = 0; i < jobs.Length; i++)
         {
             ref readonly Job job = ref jobs[i];

@@ -35,6 +35,7 @@ internal sealed partial class Router(DeliveryServices services, IReadOnlyList<De
     private JobList _backlog;
     private int _running;
     private int _told;
+    private int _strays;
     private int _decided;
 
     /// <summary>What a decision depends on.</summary>
@@ -59,6 +60,11 @@ internal sealed partial class Router(DeliveryServices services, IReadOnlyList<De
 
     /// <summary>A shard has begun with a job that it was told of.</summary>
     public void Taken() => Interlocked.Decrement(ref _told);
+
+    /// <summary>Jobs that an exception has left in no list, since the start.</summary>
+    public int Strays => Volatile.Read(ref _strays);
+
+    public void NoteStray() => Interlocked.Increment(ref _strays);
 
     public DeliveryShard ShardOf(string siteKey) => shards[JobNames.HashOf(siteKey) % shards.Count];
 

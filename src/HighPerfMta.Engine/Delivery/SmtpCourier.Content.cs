@@ -214,7 +214,7 @@ internal sealed partial class SmtpCourier
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<LinkStatus> FinishAsync(DeliveryTask task)
     {
-        if (_bodyBegun && _link!.HasInput())
+        if (_link!.HasReceived || (_bodyBegun && _link.HasInput()))
         {
             // Octets that are not flushed never leave: the peer does not see an end of the message.
             return await ReadEarlyReplyAsync();
@@ -231,7 +231,7 @@ internal sealed partial class SmtpCourier
             return status;
         }
 
-        PeerReply reply = _link!.Reply;
+        PeerReply reply = _link.Reply;
         DeliveryOutcome outcome = CourierOutcomes.FromReply(reply, DeliveryStage.FinalDot, _peer);
         if (reply.Code == 421 || reply.Class == 3)
         {

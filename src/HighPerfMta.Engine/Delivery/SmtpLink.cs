@@ -109,6 +109,9 @@ internal sealed class SmtpLink(IConnection connection, DeadlineWheel wheel, Time
     /// <summary>Whether something came, or the connection was closed, although no reply is due.</summary>
     public bool HasInput() => connection.HasInput();
 
+    /// <summary>Something came with a reply that was read, although nothing is due.</summary>
+    public bool HasReceived => connection.HasReceived;
+
     public void Abort() => connection.Abort();
 
     protected internal override void OnDeadline()

@@ -11,6 +11,12 @@ public interface IConnection : IDuplexPipe, IAsyncDisposable
 
     IPEndPoint? Local { get; }
 
+    /// <summary>Something has come that was not read. The transport is not asked: more may wait there.</summary>
+    bool HasReceived { get; }
+
+    /// <summary>What comes next is a command or a reply: the wait for it shall hold no more memory than one of those needs.</summary>
+    void ExpectLittle();
+
     /// <summary>Whether there is something to read, or the stream has ended. Only while nobody reads.</summary>
     bool HasInput();
 

@@ -55,6 +55,10 @@ public sealed class PipeSocketConnection : IConnection
         }
     }
 
+    public bool HasReceived => _input.HasUnread;
+
+    public void ExpectLittle() => _input.ExpectLittle();
+
     public bool HasInput()
     {
         try

@@ -36,6 +36,9 @@ internal sealed class SocketReader(Socket socket) : PipeReader
     /// <summary>Octets that have come and were not consumed.</summary>
     public bool HasUnread => _end > _start;
 
+    /// <summary>The next wait begins with the smallest buffer again.</summary>
+    public void ExpectLittle() => _next = Smallest;
+
     /// <summary>What has come and was not looked at; the socket is not asked.</summary>
     public override bool TryRead(out ReadResult result)
     {

@@ -57,6 +57,13 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
 
     public void AdvanceTo(SequencePosition consumed, SequencePosition examined) => _input.AdvanceTo(consumed, examined);
 
+    /// <summary>As <see cref="ReadAsync"/>, for a command.</summary>
+    public ValueTask<ReadResult> ReadCommandAsync(TimeSpan timeout)
+    {
+        connection.ExpectLittle();
+        return ReadAsync(timeout);
+    }
+
     /// <summary>Waits for input, at most <paramref name="timeout"/>. A cancelled result means the deadline or <see cref="CancelRead"/>.</summary>
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     public async ValueTask<ReadResult> ReadAsync(TimeSpan timeout)

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Diagnostics.Metrics;
 using System.Net;
 using System.Net.Sockets;
@@ -154,7 +155,7 @@ public sealed class SmtpServer : IAsyncDisposable
 
         if (stopping)
         {
-            await connection.Output.WriteAsync(Replies.ShuttingDown.Wire);
+            connection.Output.Write(Replies.ShuttingDown.Wire.Span);
             await connection.CloseAsync();
             return SessionEnd.Stopped;
         }
@@ -201,6 +202,7 @@ public sealed class SmtpServer : IAsyncDisposable
         catch (Exception e) when (e is SocketException or IOException or ObjectDisposedException or InvalidOperationException)
         {
             SmtpLog.ConnectionBroke(_logger, e, null);
+            socket.Dispose();
         }
         catch (Exception e)
         {
@@ -219,7 +221,7 @@ public sealed class SmtpServer : IAsyncDisposable
         SmtpLog.ConnectionRefused(_logger, client, admission);
         _context.Metrics.Refused.Add(1);
         SmtpReply reply = admission == Admission.TooMany ? Replies.TooManyConnections : Replies.TooManyConnectionsFromAddress;
-        await connection.Output.WriteAsync(reply.Wire);
+        connection.Output.Write(reply.Wire.Span);
         await connection.CloseAsync(RefusalCloseLimit);
     }
 

@@ -177,7 +177,7 @@ internal sealed partial class SmtpSession
                     return SessionEnd.TimedOut;
                 }
 
-                result = await _transport.ReadAsync(wait);
+                result = await _transport.ReadCommandAsync(wait);
                 if (result.IsCanceled && _transport.TimedOut)
                 {
                     _transport.AdvanceTo(result.Buffer.Start, result.Buffer.End);

@@ -308,6 +308,7 @@ public sealed partial class FasterRecordLog
         }
 
         _told = now;
+        TickSoon();
         _logger.LogInformation("The log is now {Condition}", now);
         try
         {

@@ -192,6 +192,39 @@ public sealed class PipeSocketConnectionTests : IAsyncLifetime
         _near.Input.AdvanceTo(first.Buffer.End);
     }
 
+    [Fact]
+    public async Task A_wait_for_a_command_holds_a_small_buffer_whatever_came_before()
+    {
+        await SendInPiecesAsync(new byte[500_000], new Random(6), end: false);
+        for (int left = 500_000; left > 0;)
+        {
+            ReadResult result = await ReadAsync();
+            left -= (int)result.Buffer.Length;
+            _near.Input.AdvanceTo(result.Buffer.End);
+        }
+
+        _near.ExpectLittle();
+        await _far.SendAsync(new byte[10 * SocketReader.Smallest]);
+        ReadResult first = await ReadAsync();
+        Assert.Equal(SocketReader.Smallest, first.Buffer.Length);
+        _near.Input.AdvanceTo(first.Buffer.End);
+    }
+
+    [Fact]
+    public async Task A_connection_that_the_peer_has_reset_is_closed_without_an_error()
+    {
+        _far.LingerState = new LingerOption(enable: true, seconds: 0);
+        _far.Close();
+        while (!_near.HasInput())
+        {
+            await Task.Yield();
+        }
+
+        _near.Output.Write("421 4.7.0 too many connections\r\n"u8);
+        await _near.CloseAsync();
+        Assert.Throws<InvalidOperationException>(() => _near.Input.TryRead(out _));
+    }
+
     private static bool IsBroken(Exception? error) => error is SocketException or ObjectDisposedException;
 
     private async Task SendInPiecesAsync(byte[] octets, Random random, bool end = true)

@@ -326,7 +326,11 @@ public class SmtpSessionTests
 
         public IPEndPoint? Local => inner.Local;
 
+        public bool HasReceived => inner.HasReceived;
+
         public bool HasInput() => inner.HasInput();
+
+        public void ExpectLittle() => inner.ExpectLittle();
 
         public ValueTask CloseAsync() => inner.CloseAsync();
 
