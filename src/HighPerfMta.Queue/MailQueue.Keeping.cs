@@ -25,6 +25,8 @@ public sealed partial class MailQueue
     private List<JobRef> _halfMoved = [];
     private CheckpointReader? _checkpoint;
     private Task _housekeeping = Task.CompletedTask;
+    private PeriodicTimer? _turns;
+    private int _resting;
     private ulong _newestBefore;
     private volatile bool _loading = true;
     private bool _started;
@@ -154,6 +156,7 @@ public sealed partial class MailQueue
             await LoadAllAsync(cancellation);
             Slack slack = new(HousekeepingInterval);
             using PeriodicTimer timer = new(HousekeepingInterval, _time);
+            _turns = timer;
             long tail = -1;
             while (await timer.WaitForNextTickAsync(cancellation))
             {
@@ -166,6 +169,12 @@ public sealed partial class MailQueue
                 }
 
                 tail = now;
+                Interlocked.Exchange(ref _resting, next > HousekeepingInterval ? 1 : 0);
+                if (_log.TailAddress != now)
+                {
+                    // Mail that came during the turn has seen no rest that it could have ended.
+                    EndRest();
+                }
             }
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
@@ -175,6 +184,27 @@ public sealed partial class MailQueue
         {
             HousekeepingFailed(_logger, e);
             throw;
+        }
+    }
+
+    /// <summary>How long until the next turn of housekeeping.</summary>
+    internal TimeSpan HousekeepingPeriod => _turns?.Period ?? TimeSpan.Zero;
+
+    /// <summary>Mail came: the log may have to be compacted a second from now, and not when the rest is over.</summary>
+    private void EndRest()
+    {
+        if (Volatile.Read(ref _resting) == 0 || Interlocked.Exchange(ref _resting, 0) == 0)
+        {
+            return;
+        }
+
+        try
+        {
+            _turns!.Period = HousekeepingInterval;
+        }
+        catch (ObjectDisposedException)
+        {
+            // Housekeeping has ended meanwhile.
         }
     }
 

@@ -286,6 +286,7 @@ public sealed partial class MailQueue : IMailQueue
     {
         _live.Settle(pin, message.Body.First);
         message.Slot = _book.Create(message.Envelope, message.Body);
+        EndRest();
     }
 
     /// <summary>A finished message's records, from the given address on, may be truncated.</summary>

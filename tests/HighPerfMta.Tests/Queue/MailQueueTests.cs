@@ -197,6 +197,22 @@ public class MailQueueTests
     }
 
     [Fact]
+    public async Task Housekeeping_rests_without_mail_and_the_first_message_ends_the_rest()
+    {
+        FakeTimeProvider clock = new();
+        TimeSpan second = TimeSpan.FromSeconds(1);
+        await using QueueBench bench = new(time: clock);
+        await bench.StartAsync();
+        await DeliveryBench.UntilAsync(() =>
+        {
+            clock.Advance(second);
+            return bench.Queue.HousekeepingPeriod == 10 * second;
+        });
+        await bench.AcceptAsync("text\r\n");
+        await DeliveryBench.UntilAsync(() => bench.Queue.HousekeepingPeriod == second);
+    }
+
+    [Fact]
     public async Task Hot_octets_are_bounded_and_go_with_the_first_failure()
     {
         FakeTimeProvider clock = new();
