@@ -266,14 +266,13 @@ internal sealed class SegmentStock : IDisposable
                 for (long offset = 0; offset < _store.SegmentSize; offset += step)
                 {
                     file.Write(offset, Zeros.AsSpan(0, step));
-                    if ((offset + step) % FillBlock == 0)
+                    long end = offset + step;
+                    if (end % FillBlock == 0 || end == _store.SegmentSize)
                     {
                         // Flushed piece by piece: one flush of a whole segment would hold up the commits that run beside it.
                         file.Flush();
                     }
                 }
-
-                file.Flush();
             }
 
             _disk.Rename(filling, spare);
