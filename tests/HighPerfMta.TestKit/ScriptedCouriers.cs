@@ -32,6 +32,9 @@ public sealed class ScriptedCouriers(TimeProvider time) : ICourierFactory
 
     public ConcurrentQueue<Attempt> Attempts { get; } = [];
 
+    /// <summary>The sites in the order in which they were given a connection; unlike <see cref="Attempts"/>, no scheduling of threads changes it within a shard.</summary>
+    public ConcurrentQueue<string> Created { get; } = [];
+
     public int Quits => Volatile.Read(ref _quits);
 
     /// <summary>Most couriers that existed at once.</summary>
@@ -63,6 +66,11 @@ public sealed class ScriptedCouriers(TimeProvider time) : ICourierFactory
 
     public ICourier Create(Site site)
     {
+        if (KeepAttempts)
+        {
+            Created.Enqueue(site.Key);
+        }
+
         Raise(_most, site.Key, _open.AddOrUpdate(site.Key, 1, static (_, n) => n + 1));
         int all = Interlocked.Increment(ref _allOpen);
         int most;

@@ -31,6 +31,9 @@ public sealed class Simulation
 {
     private const int PiecesPerStep = 200_000;
 
+    /// <summary>Looks at the start until one is not disturbed: what is under way then comes to its end.</summary>
+    private const int MostLooks = 1000;
+
     private readonly Random _random;
     private readonly int _seed;
     private readonly MailAccount _account = new();
@@ -524,14 +527,51 @@ public sealed class Simulation
             _account.Breach($"damage after no more than crashes: {_life.Queue.Damage[0]}");
         }
 
-        // As it is at this moment: nothing goes on between one look and the next.
         _life.HasCache = true;
+        List<QueuedMessage>? messages = Look();
+        for (int looks = 1; messages is null && !_life.IsDead; looks++)
+        {
+            if (looks == MostLooks)
+            {
+                _account.Breach("what was found at the start is never still");
+                return;
+            }
+
+            messages = Look();
+        }
+
+        if (messages is null)
+        {
+            Check();
+            return;
+        }
+
+        _life.HasCache = false;
+        _account.Found(_life, messages);
+        if (_account.Violations.Count > 0)
+        {
+            Describe();
+        }
+    }
+
+    /// <summary>
+    /// Every queued message as it is at one moment. Null when something had to go on before one could be read (its newest record was not written yet): then the others may be of another moment.
+    /// </summary>
+    private List<QueuedMessage>? Look()
+    {
+        bool wentOn = false;
         List<QueuedMessage> messages = [];
         foreach (JobRef job in _life.Jobs())
         {
             Task<QueuedMessage?> peek = _life.Queue.PeekAsync(job.Slot, job.Id).AsTask();
             while (!peek.IsCompleted && _life.Background.RunOne())
             {
+                wentOn = true;
+            }
+
+            if (_life.IsDead)
+            {
+                return null;
             }
 
             if (peek.IsCompletedSuccessfully && peek.GetAwaiter().GetResult() is { } message)
@@ -544,12 +584,7 @@ public sealed class Simulation
             }
         }
 
-        _life.HasCache = false;
-        _account.Found(_life, messages);
-        if (_account.Violations.Count > 0)
-        {
-            Describe();
-        }
+        return wentOn ? null : messages;
     }
 
     /// <summary>For whoever looks for the cause: what the log holds, and what the process before had in its table.</summary>
