@@ -349,6 +349,8 @@ public sealed partial class InstantMailQueue : IMailQueue
             return new ValueTask<ReadOnlyMemory<byte>>(piece);
         }
 
+        public override ReadOnlyMemory<byte> Whole => octets;
+
         protected override void Dispose(bool disposing)
         {
         }

@@ -127,6 +127,8 @@ public sealed class ScriptedCouriers(TimeProvider time) : ICourierFactory
             }
         }
 
+        public ValueTask AbandonAheadAsync() => default;
+
         public ValueTask QuitAsync()
         {
             if (State == CourierState.Ready)

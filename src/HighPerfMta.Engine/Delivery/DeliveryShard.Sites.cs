@@ -272,7 +272,7 @@ internal sealed partial class DeliveryShard
 
     private void HandOver(SiteQueue site, CourierWorker worker)
     {
-        int share = site.Probing ? 1 : Math.Clamp(site.Waiting / (2 * Math.Max(1, site.Connections)), 1, CourierWorker.MaxBatch);
+        int share = site.Probing ? 1 : ShareOf(site);
         long octets = 0;
         int count = 0;
         while (count < share && site.Peek() is not 0 and int slot)
@@ -308,6 +308,16 @@ internal sealed partial class DeliveryShard
         site.Busy++;
         site.LastHandOver = _now;
         worker.Start();
+    }
+
+    /// <summary>
+    /// Jobs for one courier: half of its part of what waits, so that those who are done sooner get more, but what one connection may have on its way at once goes together.
+    /// </summary>
+    private int ShareOf(SiteQueue site)
+    {
+        int half = Math.Min(site.Waiting / (2 * Math.Max(1, site.Connections)), CourierWorker.MaxBatch);
+        int together = Math.Min((site.Waiting + site.Idle.Count) / (site.Idle.Count + 1), Math.Min(_services.Options.PipelinedMessages, CourierWorker.MaxBatch));
+        return Math.Max(1, Math.Max(half, together));
     }
 
     private void GoIdle(CourierWorker worker)

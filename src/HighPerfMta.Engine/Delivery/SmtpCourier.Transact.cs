@@ -43,12 +43,13 @@ internal sealed partial class SmtpCourier
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<bool> TransactAsync(DeliveryTask task, bool reused, CancellationToken cancellation)
     {
-        if (!await PrepareAsync(task, cancellation))
+        SentAhead ahead = TakeAhead(task);
+        if (ahead == SentAhead.None && !await PrepareAsync(task, cancellation))
         {
             return true;
         }
 
-        LinkStatus status = await RunAsync(task, cancellation);
+        LinkStatus status = await RunAsync(task, ahead, cancellation);
         if (status == LinkStatus.Ok && _fatal is null)
         {
             return true;
@@ -69,12 +70,13 @@ internal sealed partial class SmtpCourier
     }
 
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
-    private async ValueTask<LinkStatus> RunAsync(DeliveryTask task, CancellationToken cancellation)
+    private async ValueTask<LinkStatus> RunAsync(DeliveryTask task, SentAhead ahead, CancellationToken cancellation)
     {
-        BeginTransaction(task);
-        int end = task.RecipientCount;
+        BeginTransaction(task, ahead);
         bool chunk = _peerCan.Chunking && !_inline;
-        LinkStatus status = await SendEnvelopeAsync(task, chunk ? end - 1 : end, cancellation);
+        int last = chunk ? task.RecipientCount - 1 : task.RecipientCount;
+        LinkStatus status = ahead == SentAhead.None ? await SendEnvelopeAsync(task, last, cancellation)
+            : await ReadRepliesAsync(task, _peerCan.Chunking ? Reset : Mail, last + 1, LinkStatus.Ok);
         if (status != LinkStatus.Ok || _fatal is not null)
         {
             return status;
@@ -98,7 +100,7 @@ internal sealed partial class SmtpCourier
         return status;
     }
 
-    private void BeginTransaction(DeliveryTask task)
+    private void BeginTransaction(DeliveryTask task, SentAhead ahead)
     {
         _transactions++;
         _answered = false;
@@ -108,7 +110,8 @@ internal sealed partial class SmtpCourier
         _dataCode = 0;
         _mailRefusal = null;
         _fatal = null;
-        _inline = _peerCan.Chunking && _peerCan.Pipelining && task.Message.Size <= InlineLimit && task.RecipientCount <= Window - 3;
+        _inline = ahead == SentAhead.Whole
+            || (ahead == SentAhead.None && _peerCan.Chunking && _peerCan.Pipelining && task.Message.Size <= InlineLimit && task.RecipientCount <= Window - 3);
     }
 
     /// <summary>Sends the commands up to place <paramref name="last"/> and reads their replies. Stops early when there is nobody to send the message to.</summary>
@@ -134,22 +137,13 @@ internal sealed partial class SmtpCourier
                 }
             }
 
-            LinkStatus status = await FlushAsync(PlaceStage(task, first), _options.CommandTimeout);
-            for (int place = first; place < next && status is LinkStatus.Ok or LinkStatus.Lost && _fatal is null; place++)
+            if (_inline)
             {
-                if (!IsDecided(task, place))
-                {
-                    // Also when the flush failed: what the peer said before it closed is worth more than that it closed.
-                    status = await ReadAsync(PlaceStage(task, place), PlaceTimeout(task, place));
-                    if (status != LinkStatus.Ok)
-                    {
-                        return status;
-                    }
-
-                    Judge(task, place);
-                }
+                WriteAhead(task);
             }
 
+            LinkStatus status = await FlushAsync(PlaceStage(task, first), _options.CommandTimeout);
+            status = await ReadRepliesAsync(task, first, next, status);
             if (status != LinkStatus.Ok || _fatal is not null || _mailRefusal is not null)
             {
                 return status;
@@ -157,6 +151,28 @@ internal sealed partial class SmtpCourier
         }
 
         return LinkStatus.Ok;
+    }
+
+    /// <summary>Reads and judges the replies to the places from <paramref name="first"/> up to and without <paramref name="end"/>, whose commands were sent with the status given.</summary>
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
+    private async ValueTask<LinkStatus> ReadRepliesAsync(DeliveryTask task, int first, int end, LinkStatus status)
+    {
+        for (int place = first; place < end && status is LinkStatus.Ok or LinkStatus.Lost && _fatal is null; place++)
+        {
+            if (!IsDecided(task, place))
+            {
+                // Also when the flush failed: what the peer said before it closed is worth more than that it closed.
+                status = await ReadAsync(PlaceStage(task, place), PlaceTimeout(task, place));
+                if (status != LinkStatus.Ok)
+                {
+                    return status;
+                }
+
+                Judge(task, place);
+            }
+        }
+
+        return status;
     }
 
     /// <summary>A recipient that is not sent, or whose reply was read.</summary>

@@ -218,6 +218,8 @@ public sealed class SimulatedNetwork(Random random, MailAccount account)
             State = CourierState.Closed;
         }
 
+        public ValueTask AbandonAheadAsync() => default;
+
         public ValueTask QuitAsync()
         {
             State = CourierState.Closed;
