@@ -70,6 +70,11 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
 
     public long IdleSince { get; set; }
 
+    public long HandedOverAt { get; set; }
+
+    /// <summary>The peer answered the last batch at once.</summary>
+    public bool Brisk { get; set; }
+
     /// <summary>Links of the shard's list of idle couriers.</summary>
     public CourierWorker? Older { get; set; }
 
