@@ -181,7 +181,12 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
     {
         DeliveryTask task = TaskOf(i);
         bool begun = task.Ahead != SentAhead.None;
-        if (!begun && !FindDue(message))
+        if (begun)
+        {
+            // What the job before has left is its own.
+            _todo.Clear();
+        }
+        else if (!FindDue(message))
         {
             PutOff(message);
         }
@@ -194,8 +199,8 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
                 FillTask(task, message);
             }
 
+            await TransactAsync(task, i, begun);
             begun = false;
-            await TransactAsync(task, i);
             if (IsRefusal(task, Batch[i].Requeues))
             {
                 Refused = true;
@@ -214,9 +219,10 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
                 break;
             }
 
-            if (_todo.Count > 0 && (Site.Waiting > 0 || _services.Pending.Has(message.Slot, message.Id)))
+            bool nextSent = task.Next is { Ahead: not SentAhead.None };
+            if (_todo.Count > 0 && (nextSent || Site.Waiting > 0 || _services.Pending.Has(message.Slot, message.Id)))
             {
-                // Failures are told first, and that needs the message as it is.
+                // Another transaction now would give up what was sent ahead. Failures are told first, and that needs the message as it is.
                 _services.Queue.Keep(message);
                 break;
             }
@@ -225,10 +231,10 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
         return JobResult.Tried;
     }
 
-    private async ValueTask TransactAsync(DeliveryTask task, int i)
+    private async ValueTask TransactAsync(DeliveryTask task, int i, bool begun)
     {
         PrepareNext(i);
-        AttemptBegan = _services.Time.GetUtcNow().UtcTicks;
+        AttemptBegan = begun ? AttemptBegan : _services.Time.GetUtcNow().UtcTicks;
         _services.TransactionBegan();
         try
         {

@@ -92,13 +92,14 @@ internal sealed partial class SmtpCourier
     /// <summary>The transaction's turn has come: what of it was sent.</summary>
     private SentAhead TakeAhead(DeliveryTask task)
     {
-        SentAhead sent = task.Ahead;
-        if (sent != SentAhead.None)
+        if (_ahead != task)
         {
-            task.Ahead = SentAhead.None;
-            _ahead = task.Next is { Ahead: not SentAhead.None } next ? next : null;
+            return SentAhead.None;
         }
 
+        SentAhead sent = task.Ahead;
+        task.Ahead = SentAhead.None;
+        _ahead = task.Next is { Ahead: not SentAhead.None } next ? next : null;
         return sent;
     }
 
