@@ -81,14 +81,27 @@ internal sealed partial class CourierWorker
         return await loading;
     }
 
-    /// <summary>The job's turn does not come: it goes back as it was, and its message to those kept in memory.</summary>
+    /// <summary>The job's turn does not come: it goes back as it was, and its message to those kept in memory. Never throws, for the batch would not be told of any more.</summary>
     private async ValueTask LeaveJobAsync(int i)
     {
-        if (_tasks[i] is { Ahead: not SentAhead.None })
+        try
         {
-            await _courier.AbandonAheadAsync();
-        }
+            if (_tasks[i] is { Ahead: not SentAhead.None })
+            {
+                await _courier.AbandonAheadAsync();
+            }
 
+            await LetGoAsync(i);
+        }
+        catch (Exception error)
+        {
+            _services.Logger.CourierFailed(error, Site.Key);
+            Broken = true;
+        }
+    }
+
+    private async ValueTask LetGoAsync(int i)
+    {
         if (_loading is { } loading && _loadingPlace == i)
         {
             // What went wrong with the read will be seen when the job's turn comes again.

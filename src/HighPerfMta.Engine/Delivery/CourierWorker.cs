@@ -60,6 +60,9 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
     /// <summary>The courier threw and must not be used again.</summary>
     public bool Broken { get; private set; }
 
+    /// <summary>Several jobs are on their way at once over its connection.</summary>
+    public bool SendsAhead => _courier.SendsAhead;
+
     public bool IsClosed => Broken || _courier.State == CourierState.Closed;
 
     /// <summary>The connection has carried a message.</summary>
@@ -176,7 +179,12 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
     {
         DeliveryTask task = TaskOf(i);
         bool begun = task.Ahead != SentAhead.None;
-        if (!begun && !FindDue(message))
+        if (begun)
+        {
+            // What the job before has left is its own.
+            _todo.Clear();
+        }
+        else if (!FindDue(message))
         {
             PutOff(message);
         }
@@ -189,8 +197,8 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
                 FillTask(task, message);
             }
 
+            await TransactAsync(task, i, begun);
             begun = false;
-            await TransactAsync(task, i);
             if (IsRefusal(task, Batch[i].Requeues))
             {
                 Refused = true;
@@ -209,9 +217,10 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
                 break;
             }
 
-            if (_todo.Count > 0 && (Site.Waiting > 0 || _services.Pending.Has(message.Slot, message.Id)))
+            bool nextSent = task.Next is { Ahead: not SentAhead.None };
+            if (_todo.Count > 0 && (nextSent || Site.Waiting > 0 || _services.Pending.Has(message.Slot, message.Id)))
             {
-                // Failures are told first, and that needs the message as it is.
+                // Another transaction now would give up what was sent ahead. Failures are told first, and that needs the message as it is.
                 _services.Queue.Keep(message);
                 break;
             }
@@ -220,10 +229,10 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
         return JobResult.Tried;
     }
 
-    private async ValueTask TransactAsync(DeliveryTask task, int i)
+    private async ValueTask TransactAsync(DeliveryTask task, int i, bool begun)
     {
         PrepareNext(i);
-        AttemptBegan = _services.Time.GetUtcNow().UtcTicks;
+        AttemptBegan = begun ? AttemptBegan : _services.Time.GetUtcNow().UtcTicks;
         _services.TransactionBegan();
         try
         {

@@ -272,7 +272,7 @@ internal sealed partial class DeliveryShard
 
     private void HandOver(SiteQueue site, CourierWorker worker)
     {
-        int share = site.Probing ? 1 : ShareOf(site);
+        int share = site.Probing ? 1 : ShareOf(site, worker);
         long octets = 0;
         int count = 0;
         while (count < share && site.Peek() is not 0 and int slot)
@@ -311,12 +311,14 @@ internal sealed partial class DeliveryShard
     }
 
     /// <summary>
-    /// Jobs for one courier: half of its part of what waits, so that those who are done sooner get more, but what one connection may have on its way at once goes together.
+    /// Jobs for one courier: half of its part of what waits, so that those who are done sooner get more, but what its connection may have on its way at once goes together. Where one message
+    /// waits for the other they are left to further connections.
     /// </summary>
-    private int ShareOf(SiteQueue site)
+    private int ShareOf(SiteQueue site, CourierWorker worker)
     {
         int half = Math.Min(site.Waiting / (2 * Math.Max(1, site.Connections)), CourierWorker.MaxBatch);
-        int together = Math.Min((site.Waiting + site.Idle.Count) / (site.Idle.Count + 1), Math.Min(_services.Options.PipelinedMessages, CourierWorker.MaxBatch));
+        int most = worker.SendsAhead ? Math.Min(_services.Options.PipelinedMessages, CourierWorker.MaxBatch) : 1;
+        int together = Math.Min((site.Waiting + site.Idle.Count) / (site.Idle.Count + 1), most);
         return Math.Max(1, Math.Max(half, together));
     }
 

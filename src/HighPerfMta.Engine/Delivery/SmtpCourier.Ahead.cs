@@ -13,6 +13,8 @@ internal sealed partial class SmtpCourier
     /// <summary>The first transaction of which something has left already; the others follow by <see cref="DeliveryTask.Next"/>.</summary>
     private DeliveryTask? _ahead;
 
+    public bool SendsAhead => _link is not null && _peerCan.Pipelining && _options.PipelinedMessages > 1;
+
     public ValueTask AbandonAheadAsync() => _ahead is null ? default : DropAsync(abort: false);
 
     /// <summary>Writes what may go of the messages after this one, whose last octets are written and not sent.</summary>
@@ -92,13 +94,14 @@ internal sealed partial class SmtpCourier
     /// <summary>The transaction's turn has come: what of it was sent.</summary>
     private SentAhead TakeAhead(DeliveryTask task)
     {
-        SentAhead sent = task.Ahead;
-        if (sent != SentAhead.None)
+        if (_ahead != task)
         {
-            task.Ahead = SentAhead.None;
-            _ahead = task.Next is { Ahead: not SentAhead.None } next ? next : null;
+            return SentAhead.None;
         }
 
+        SentAhead sent = task.Ahead;
+        task.Ahead = SentAhead.None;
+        _ahead = task.Next is { Ahead: not SentAhead.None } next ? next : null;
         return sent;
     }
 

@@ -26,6 +26,9 @@ internal sealed partial class SmtpCourier
     /// <summary>Octets of the message have left already.</summary>
     private bool _bodyBegun;
 
+    /// <summary>The peer did not take this transaction's RSET: it counts if MAIL is refused too.</summary>
+    private bool _resetRefused;
+
     private bool _answered;
     private bool _mailAccepted;
     private int _accepted;
@@ -104,6 +107,7 @@ internal sealed partial class SmtpCourier
     {
         _transactions++;
         _answered = false;
+        _resetRefused = false;
         _bodyBegun = false;
         _mailAccepted = false;
         _accepted = 0;
@@ -214,7 +218,7 @@ internal sealed partial class SmtpCourier
     private void Judge(DeliveryTask task, int place)
     {
         PeerReply reply = _link!.Reply;
-        if (reply.Code == 421 || (place == Reset && reply.Class != 2))
+        if (reply.Code == 421 || (place == Mail && _resetRefused && reply.Class != 2))
         {
             // As the first thing on a reused connection it means that the peer had enough of it: that is no answer to this transaction.
             _fatal = CourierOutcomes.FromReply(reply, _stage, _peer);
@@ -224,7 +228,9 @@ internal sealed partial class SmtpCourier
         _answered |= place != Reset;
         if (place == Reset)
         {
-            _needsReset = false;
+            // Not the end: the message may have left with it, and a peer that takes MAIL all the same has begun anew.
+            _resetRefused = reply.Class != 2;
+            _needsReset = _resetRefused;
         }
         else if (place == Mail)
         {
