@@ -84,6 +84,9 @@ internal sealed class JobReader(IRecordLog log, JobBook book)
         }
     }
 
+    /// <summary>Its envelope need not be read again for other jobs of the message, while somebody has it.</summary>
+    public void Know(QueuedMessage message) => _large.Keep(message.Envelope, message.Body);
+
     private async ValueTask<QueuedMessage> LoadAsync(int slot, Job job, HotBodies? hot, CancellationToken cancellation)
     {
         List<RecipientUpdate>? states = job.State == 0 ? null : await ReadStatesAsync(job, cancellation);

@@ -46,7 +46,7 @@ public sealed partial class MailQueue : IMailQueue
         _ledger = new UpdateLedger(log);
         _live = new LiveSegments(options.SegmentSize, log.BeginAddress);
         _hot = new HotBodies(options.HotBodies, KeepHot, time);
-        _warm = new WarmMessages(Cool);
+        _warm = new WarmMessages(Cool, message => !Jobs.TryRead(message.Slot, out Job job) || job.Id != message.Id.Value);
         _book = new JobBook(_live);
         _reader = new JobReader(log, _book);
         _damage = [.. log.Damage];
@@ -154,6 +154,7 @@ public sealed partial class MailQueue : IMailQueue
 
     public void Keep(QueuedMessage message)
     {
+        _reader.Know(message);
         if (!_warm.Keep(message))
         {
             Cool(message);

@@ -100,6 +100,9 @@ public sealed class QueuedMessage
     /// <summary>The job's slot in <see cref="IMailQueue.Jobs"/>; 0 when the job is finished.</summary>
     public int Slot { get; internal set; }
 
+    /// <summary>What it counts for while it is kept in memory.</summary>
+    internal int WarmWeight { get; set; }
+
     /// <summary>Octets of the message as it will be sent, prepended headers included, CRLF line ends, no dot-stuffing.</summary>
     public long Size => Body.Size;
 

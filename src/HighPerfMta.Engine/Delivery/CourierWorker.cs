@@ -19,6 +19,9 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
     /// <summary>Jobs of one batch; several only when the site's queue is long.</summary>
     public const int MaxBatch = 8;
 
+    /// <summary>Transactions that one job may have before others that wait for its site: reading a list of a thousand recipients anew for each hundred of them would cost more than they do.</summary>
+    public const int TransactionsInARow = 10;
+
     private const int MaxRequeues = 3;
 
     private readonly DeliveryShard _shard;
@@ -178,7 +181,7 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
         }
     }
 
-    /// <summary>As many transactions as the job's recipients need; if it needs more than one, other jobs of the site have their turn between them.</summary>
+    /// <summary>As many transactions as the job's recipients need; after <see cref="TransactionsInARow"/> of them other jobs of the site have their turn.</summary>
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<JobResult> DeliverAsync(QueuedMessage message, int i)
     {
@@ -195,7 +198,7 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
         }
 
         _due = default;
-        while (begun || _todo.Count > 0)
+        for (int done = 1; begun || _todo.Count > 0; done++)
         {
             if (!begun)
             {
@@ -223,7 +226,8 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
             }
 
             bool nextSent = task.Next is { Ahead: not SentAhead.None };
-            if (_todo.Count > 0 && (nextSent || Site.Waiting > 0 || _services.Pending.Has(message.Slot, message.Id)))
+            bool othersTurn = Site.Waiting > 0 && done >= TransactionsInARow;
+            if (_todo.Count > 0 && (nextSent || othersTurn || _services.Pending.Has(message.Slot, message.Id)))
             {
                 // Another transaction now would give up what was sent ahead. Failures are told first, and that needs the message as it is.
                 _services.Queue.Keep(message);
