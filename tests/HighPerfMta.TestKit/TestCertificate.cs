@@ -65,6 +65,17 @@ public sealed class TestAuthority : IDisposable
         return rsa ? bare.CopyWithPrivateKey(rsaKey) : bare.CopyWithPrivateKey(ecdsaKey);
     }
 
+    /// <summary>What a responder of OpenSSL needs: a file with its list of the certificates, and the authority's certificate with its key.</summary>
+    public (string Index, string Signer) WriteResponder(params X509Certificate2[] certificates)
+    {
+        string index = Path.Combine(_folder, "index.txt");
+        string signer = Path.Combine(_folder, "signer.pem");
+        File.WriteAllLines(index, certificates.Select(static c => string.Create(
+            System.Globalization.CultureInfo.InvariantCulture, $"V\t{c.NotAfter.ToUniversalTime():yyMMddHHmmss}Z\t\t{c.SerialNumber}\tunknown\t/{c.Subject}")));
+        File.WriteAllText(signer, Root.ExportCertificatePem() + "\n" + _key.ExportPkcs8PrivateKeyPem() + "\n");
+        return (index, signer);
+    }
+
     /// <summary>Writes a certificate with its chain and its key, perhaps in place of others; each file appears whole.</summary>
     public CertificateFiles Write(X509Certificate2 certificate, string name = "mx")
     {

@@ -203,6 +203,7 @@ internal sealed partial class SmtpSession
             ReadOnlySequence<byte> buffer = result.Buffer;
             if (!_heard && IsHandshakeInPlainText(buffer))
             {
+                _transport.AdvanceTo(buffer.End, buffer.End);
                 return SessionEnd.NoTls;
             }
 

@@ -98,7 +98,7 @@ public sealed class TlsTests : IDisposable
         await using Server server = await StartAsync(sink: sink);
         string address = how == "--tls" ? server.Plain : server.Implicit;
         await Peer.RunAsync(
-            swaks, ["--server", "127.0.0.1", "--port", address.Split(':')[1], how, "--tls-verify", "--tls-ca-path", _authority.RootFile, "--tls-sni", "mx.test", "--tls-verify-target", "mx.test", "--from", "a@example.org", "--to", "b@example.net"]);
+            swaks, ["--server", "127.0.0.1", "--port", address.Split(':')[1], how, "--tls-verify", "--tls-ca-path", _authority.RootFile, "--tls-sni", "mx.test", "--from", "a@example.org", "--to", "b@example.net"]);
         Assert.Contains("with ESMTPS", (await sink.NextAsync()).Content, StringComparison.Ordinal);
     }
 
@@ -168,6 +168,40 @@ public sealed class TlsTests : IDisposable
     }
 
     [Fact]
+    public async Task A_certificate_that_names_a_responder_is_sent_with_its_answer()
+    {
+        string openssl = Peer.Require("openssl");
+        int port = MtaProcess.FreePort();
+        using X509Certificate2 certificate = _authority.Issue(["mx.test"], ocsp: new Uri($"http://127.0.0.1:{port.ToString(CultureInfo.InvariantCulture)}/"));
+        (string index, string signer) = _authority.WriteResponder(certificate);
+        using Process responder = Process.Start(new ProcessStartInfo(
+            openssl, ["ocsp", "-index", index, "-port", port.ToString(CultureInfo.InvariantCulture), "-rsigner", signer, "-CA", _authority.RootFile, "-ndays", "1"])
+        {
+            RedirectStandardError = true,
+            RedirectStandardOutput = true,
+        })!;
+        try
+        {
+            await using Server server = await StartAsync(first: certificate);
+            string shown = "";
+            await Eventually.TrueAsync(
+                async () =>
+                {
+                    shown = await Peer.RunAsync(
+                        openssl, ["s_client", "-connect", server.Implicit, "-status", "-servername", "mx.test", "-CAfile", _authority.RootFile, "-ign_eof", "-crlf"], "quit\n");
+                    return shown.Contains("OCSP Response Status: successful", StringComparison.Ordinal);
+                },
+                () => shown + server.Mta.Log);
+            Assert.Contains("Cert Status: good", shown, StringComparison.Ordinal);
+        }
+        finally
+        {
+            responder.Kill();
+            await responder.WaitForExitAsync(TestContext.Current.CancellationToken);
+        }
+    }
+
+    [Fact]
     public async Task Metrics_count_handshakes_failures_and_the_days_that_are_left()
     {
         string curl = Peer.Require("curl");
@@ -209,11 +243,11 @@ public sealed class TlsTests : IDisposable
         return await _authority.ConnectAsync(new NetworkStream(socket, ownsSocket: true));
     }
 
-    private async Task<Server> StartAsync(string listener = "", string relay = "", CapturingSink? sink = null, bool http = false)
+    private async Task<Server> StartAsync(string listener = "", string relay = "", CapturingSink? sink = null, bool http = false, X509Certificate2? first = null)
     {
-        using X509Certificate2 first = _authority.Issue(["mx.test"]);
+        using X509Certificate2 usual = _authority.Issue(["mx.test"]);
         using X509Certificate2 second = _authority.Issue(["*.other.test"], rsa: true);
-        CertificateFiles mx = _authority.Write(first);
+        CertificateFiles mx = _authority.Write(first ?? usual);
         CertificateFiles other = _authority.Write(second, "other");
         string implicitTls = $"127.0.0.1:{MtaProcess.FreePort().ToString(CultureInfo.InvariantCulture)}";
         string web = http ? $"127.0.0.1:{MtaProcess.FreePort().ToString(CultureInfo.InvariantCulture)}" : "";

@@ -97,7 +97,7 @@ public sealed class CertificateFile
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new CertificateException($"{path} cannot be read: {e.Message}; check the path and the rights of the server's user", e);
+            throw new CertificateException($"{path} cannot be read: {e.Message.TrimEnd('.')}; check the path and the rights of the server's user", e);
         }
     }
 
