@@ -192,19 +192,21 @@ internal sealed partial class SmtpSession
         }
     }
 
-    private Envelope MakeEnvelope() => new()
+    private Envelope MakeEnvelope()
     {
-        Id = _context.Intake.NextId(),
-        Sender = Transaction.Mail.Sender,
-        Recipients = Transaction.CopyRecipients(),
-        ReceivedAt = _context.Time.GetUtcNow(),
-        Body = Transaction.Mail.Body,
-        SmtpUtf8 = Transaction.Mail.SmtpUtf8,
-        ClientAddress = ClientAddress,
-        HeloName = HeloName,
-        Tls = Tls?.Description,
-        Forwarded = Forwarded,
-    };
+        Envelope envelope = new()
+        {
+            Id = _context.Intake.NextId(),
+            Sender = Transaction.Mail.Sender,
+            Recipients = Transaction.CopyRecipients(),
+            ReceivedAt = _context.Time.GetUtcNow(),
+            Body = Transaction.Mail.Body,
+            SmtpUtf8 = Transaction.Mail.SmtpUtf8,
+            ClientAddress = ClientAddress,
+            HeloName = HeloName,
+        };
+        return Tls is null && Forwarded is null ? envelope : new EnvelopeWithOrigin(envelope, Tls?.Description, Forwarded);
+    }
 
     private void WriteReceived(Envelope envelope)
     {
