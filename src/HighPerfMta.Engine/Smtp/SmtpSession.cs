@@ -99,7 +99,7 @@ internal sealed partial class SmtpSession
     public void RequestStop()
     {
         _stopRequested = true;
-        _transport.CancelRead();
+        _transport.Interrupt();
     }
 
     /// <summary>Drops the connection at once. Safe from any thread.</summary>
