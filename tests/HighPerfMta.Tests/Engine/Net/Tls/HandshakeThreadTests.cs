@@ -135,7 +135,7 @@ public sealed class HandshakeThreadTests : IDisposable
 
         public bool HasInput() => below.HasInput();
 
-        public ValueTask CloseAsync() => below.CloseAsync();
+        public ValueTask CloseAsync(bool peerIsDone = false) => below.CloseAsync(peerIsDone);
 
         public void Abort() => below.Abort();
 
