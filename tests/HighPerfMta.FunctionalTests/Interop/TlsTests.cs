@@ -89,6 +89,28 @@ public sealed class TlsTests : IDisposable
     }
 
     [Theory]
+    [InlineData("-tls1_2")]
+    [InlineData("-tls1_3")]
+    public async Task A_certificate_does_not_count_on_another_listener_whose_clients_are_not_asked(string version)
+    {
+        string openssl = Peer.Require("openssl");
+        using X509Certificate2 certificate = _authority.Issue(["app.test"]);
+        CertificateFiles files = _authority.Write(certificate, "app");
+        using TempFolder folder = new();
+        await using Server server = await StartAsync(
+            "client_certificates = \"request\"", $"certificates = [\"{Convert.ToHexString(SHA256.HashData(certificate.RawData))}\"]\nnetworks = []");
+        string[] common = ["s_client", version, "-CAfile", _authority.RootFile, "-servername", "mx.test", "-ign_eof", "-crlf"];
+        const string dialogue = "ehlo client.test\nmail from:<a@example.org>\nquit\n";
+        string first = await Peer.RunAsync(
+            openssl, [.. common, "-connect", server.Implicit, "-cert", files.Certificate, "-key", files.Key, "-sess_out", folder.File("session")], dialogue);
+        Assert.Contains("250 2.1.0", first, StringComparison.Ordinal);
+        string second = await Peer.RunAsync(openssl, [.. common, "-connect", server.Plain, "-starttls", "smtp", "-sess_in", folder.File("session")], dialogue);
+        Assert.Contains("Reused", second, StringComparison.Ordinal);
+        Assert.Contains("550 5.7.1", second, StringComparison.Ordinal);
+        Assert.DoesNotContain("250 2.1.0", second, StringComparison.Ordinal);
+    }
+
+    [Theory]
     [InlineData("--tls")]
     [InlineData("--tls-on-connect")]
     public async Task Swaks_sends(string how)

@@ -237,8 +237,9 @@ public sealed partial class CertificateStore : IDisposable
             AllowRenegotiation = false,
             CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
 
+            // Also where none is asked for: a session that is resumed brings the one of its beginning.
 #pragma warning disable CA5359 // Certificates of clients are known by their fingerprint, or not at all: who issued one says nothing here.
-            RemoteCertificateValidationCallback = askForCertificate ? static (_, _, _, _) => true : null,
+            RemoteCertificateValidationCallback = static (_, _, _, _) => true,
 #pragma warning restore CA5359
         };
     }

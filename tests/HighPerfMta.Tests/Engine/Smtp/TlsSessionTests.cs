@@ -356,19 +356,6 @@ public sealed class TlsSessionTests : IDisposable
         Assert.Equal(0, await second.ReadAsync(new byte[100], TestContext.Current.CancellationToken).AsTask().WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken));
     }
 
-    [Fact]
-    public async Task A_certificate_of_a_resumed_session_does_not_count_where_none_is_asked_for()
-    {
-        using X509Certificate2 known = _tls.Authority.Issue(["app.example"]);
-        RelayOptions relay = new() { Networks = [], Certificates = [Convert.ToHexStringLower(SHA256.HashData(known.RawData))] };
-        await using ReceptionHost host = new(ReceptionHost.Loopback() with { Relay = relay }, tls: _tls.Acceptor);
-        for (int i = 0; i < 3; i++)
-        {
-            Assert.StartsWith("250", await MailAsync(host, ClientCertificates.Request, known, SslProtocols.Tls12));
-            Assert.StartsWith("550 5.7.1", await MailAsync(host, ClientCertificates.Off, known, SslProtocols.Tls12));
-        }
-    }
-
     [Theory]
     [InlineData("xn--bcher-kva.example")]
     [InlineData("bücher.example")]
