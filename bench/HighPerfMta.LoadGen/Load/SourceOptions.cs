@@ -23,6 +23,9 @@ internal sealed record SourceOptions
     /// <summary>0: every command waits for its reply, as it does when the server does not announce PIPELINING. 1: MAIL, RCPT and DATA in one write. 2: also the next group with the end of the content.</summary>
     public int Pipeline { get; init; }
 
+    /// <summary>Every certificate is taken: the target is its owner's.</summary>
+    public LoadTls Tls { get; init; }
+
     public int Recipients { get; init; } = 1;
 
     /// <summary>Reverse-path, a <see cref="PathTemplate"/>. Empty: the null sender.</summary>

@@ -2,6 +2,7 @@ using System.Buffers;
 using System.IO.Pipelines;
 using System.Runtime.CompilerServices;
 using HighPerfMta.Engine.Net;
+using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue.Async;
 
@@ -19,9 +20,10 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
     private const int None = 0;
     private const int Reading = 1;
     private const int Flushing = 2;
+    private const int Handshaking = 3;
 
-    private readonly PipeReader _input = connection.Input;
-    private readonly PipeWriter _output = connection.Output;
+    private volatile PipeReader _input = connection.Input;
+    private PipeWriter _output = connection.Output;
     private volatile int _wait;
     private volatile bool _timedOut;
     private int _unflushed;
@@ -64,7 +66,7 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
         return ReadAsync(timeout);
     }
 
-    /// <summary>Waits for input, at most <paramref name="timeout"/>. A cancelled result means the deadline or <see cref="CancelRead"/>.</summary>
+    /// <summary>Waits for input, at most <paramref name="timeout"/>. A cancelled result means the deadline or <see cref="Interrupt"/>.</summary>
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     public async ValueTask<ReadResult> ReadAsync(TimeSpan timeout)
     {
@@ -106,8 +108,54 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
         return WaitForFlushAsync(flush);
     }
 
-    /// <summary>Ends the read that waits now, or the next one, with a cancelled result. Safe from any thread.</summary>
-    public void CancelRead() => _input.CancelPendingRead();
+    /// <summary>
+    /// A handshake within its time, after which reads and writes go through the session that it made. Nothing may be left to be flushed. One that takes too long
+    /// loses its connection.
+    /// </summary>
+    public async ValueTask<(TlsConnection? Secured, TlsFailure Failure, string Detail)> SecureAsync(
+        Func<ValueTask<(TlsConnection? Connection, TlsFailure Failure, string Detail)>> handshake, TimeSpan timeout)
+    {
+        _timedOut = false;
+        _wait = Handshaking;
+        Interlocked.MemoryBarrier();
+        wheel.Set(this, timeout);
+        (TlsConnection? secured, TlsFailure failure, string detail) result;
+        try
+        {
+            result = await handshake();
+        }
+        finally
+        {
+            _wait = None;
+            wheel.Clear(this);
+        }
+
+        if (result.secured is null)
+        {
+            return _timedOut ? (null, TlsFailure.Timeout, "") : result;
+        }
+
+        connection = result.secured;
+        _output = connection.Output;
+        _input = connection.Input;
+        Interlocked.MemoryBarrier();
+        return result;
+    }
+
+    /// <summary>Ends the read that waits now, or the next one, with a cancelled result; a handshake loses its connection. Safe from any thread.</summary>
+    public void Interrupt()
+    {
+        // What the caller wrote before, and what was read here, must not change places: a handshake that begins now looks for the former.
+        Interlocked.MemoryBarrier();
+        if (_wait == Handshaking)
+        {
+            connection.Abort();
+        }
+        else
+        {
+            _input.CancelPendingRead();
+        }
+    }
 
     protected internal override void OnDeadline()
     {
@@ -116,6 +164,10 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
             case Reading:
                 _timedOut = true;
                 _input.CancelPendingRead();
+                break;
+            case Handshaking:
+                _timedOut = true;
+                connection.Abort();
                 break;
             case Flushing:
                 connection.Abort();

@@ -192,17 +192,21 @@ internal sealed partial class SmtpSession
         }
     }
 
-    private Envelope MakeEnvelope() => new()
+    private Envelope MakeEnvelope()
     {
-        Id = _context.Intake.NextId(),
-        Sender = Transaction.Mail.Sender,
-        Recipients = Transaction.CopyRecipients(),
-        ReceivedAt = _context.Time.GetUtcNow(),
-        Body = Transaction.Mail.Body,
-        SmtpUtf8 = Transaction.Mail.SmtpUtf8,
-        ClientAddress = ClientAddress,
-        HeloName = HeloName,
-    };
+        Envelope envelope = new()
+        {
+            Id = _context.Intake.NextId(),
+            Sender = Transaction.Mail.Sender,
+            Recipients = Transaction.CopyRecipients(),
+            ReceivedAt = _context.Time.GetUtcNow(),
+            Body = Transaction.Mail.Body,
+            SmtpUtf8 = Transaction.Mail.SmtpUtf8,
+            ClientAddress = ClientAddress,
+            HeloName = HeloName,
+        };
+        return Tls is null && Forwarded is null ? envelope : new EnvelopeWithOrigin(envelope, Tls?.Description, Forwarded);
+    }
 
     private void WriteReceived(Envelope envelope)
     {
@@ -214,6 +218,9 @@ internal sealed partial class SmtpSession
             Hostname = _context.Hostname,
             Esmtp = IsExtended,
             SmtpUtf8 = envelope.SmtpUtf8,
+            ClientName = ClientName,
+            TlsProtocol = Tls?.Protocol,
+            TlsCipher = Tls?.Cipher,
             Id = envelope.Id,
             For = Transaction.SingleRecipient,
             Date = envelope.ReceivedAt,

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using HighPerfMta.Protocol.Addresses;
 
@@ -13,8 +14,27 @@ public enum BodyEncoding : byte
 /// <summary>
 /// The SMTP envelope of one message as it was accepted. Immutable; one instance lives as long as the message is queued.
 /// </summary>
-public sealed class Envelope
+public class Envelope
 {
+    public Envelope()
+    {
+    }
+
+    /// <summary>The same envelope.</summary>
+    [SetsRequiredMembers]
+    protected Envelope(Envelope other)
+    {
+        ArgumentNullException.ThrowIfNull(other);
+        Id = other.Id;
+        Sender = other.Sender;
+        Recipients = other.Recipients;
+        ReceivedAt = other.ReceivedAt;
+        Body = other.Body;
+        SmtpUtf8 = other.SmtpUtf8;
+        ClientAddress = other.ClientAddress;
+        HeloName = other.HeloName;
+    }
+
     /// <summary>The queue id, also the id in Received and in events.</summary>
     public required MessageId Id { get; init; }
 
@@ -37,4 +57,22 @@ public sealed class Envelope
 
     /// <summary>What the client called itself in HELO or EHLO; empty for a message that this server composed.</summary>
     public string HeloName { get; init; } = "";
+
+    /// <summary>Protocol and cipher suite that the message came by, for the event of its acceptance; not kept in the queue. Null: plain text.</summary>
+    public virtual string? Tls => null;
+
+    /// <summary>What XFORWARD said of the client before the client; not kept in the queue. Null: nothing.</summary>
+    public virtual ClientAttributes? Forwarded => null;
+}
+
+/// <summary>An envelope with more to tell of its way here. Most have nothing, and take no room for it.</summary>
+/// <param name="envelope">What it is otherwise.</param>
+/// <param name="tls">See <see cref="Envelope.Tls"/>.</param>
+/// <param name="forwarded">See <see cref="Envelope.Forwarded"/>.</param>
+[method: SetsRequiredMembers]
+public sealed class EnvelopeWithOrigin(Envelope envelope, string? tls, ClientAttributes? forwarded) : Envelope(envelope)
+{
+    public override string? Tls => tls;
+
+    public override ClientAttributes? Forwarded => forwarded;
 }
