@@ -7,7 +7,7 @@ using HighPerfMta.Queue.Records;
 namespace HighPerfMta.Fuzz;
 
 /// <summary>What is fuzzed: each target takes any octets and throws only when a promise is broken.</summary>
-public static class Targets
+public static partial class Targets
 {
     private const int MaxLine = 512;
 
@@ -19,6 +19,8 @@ public static class Targets
         ["reply"] = Reply,
         ["address"] = Address,
         ["accepted-record"] = static octets => Decode(() => AcceptedCodec.Read(1, octets)),
+        ["sasl"] = Sasl,
+        ["saslprep"] = Prepare,
         ["update-record"] = static octets => Decode(() => UpdateCodec.Read(octets, out _)),
     };
 
