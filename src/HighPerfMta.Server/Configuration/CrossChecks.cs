@@ -17,6 +17,7 @@ internal static class CrossChecks
         Addresses(configuration, problems, placeOf);
         Retry(configuration, problems, placeOf);
         Loops(configuration, problems);
+        AuthChecks.Run(configuration, problems, placeOf);
         NotMore("limits.connections_per_ip", configuration.Limits.ConnectionsPerIp, "limits.connections", configuration.Limits.Connections, problems, placeOf);
         NotMore("delivery.connections_per_site", configuration.Delivery.ConnectionsPerSite, "delivery.connections", configuration.Delivery.Connections, problems, placeOf);
         if (configuration.Queue.SegmentSize < configuration.Queue.PageSize)

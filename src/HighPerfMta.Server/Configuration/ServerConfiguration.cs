@@ -1,4 +1,5 @@
 using System.Net;
+using HighPerfMta.Engine.Auth;
 using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Engine.Dns;
 using HighPerfMta.Engine.Intake;
@@ -74,6 +75,10 @@ internal sealed class ServerConfiguration
 
     public LimitOptions Limits { get; set; } = new();
 
+    public AuthOptions Auth { get; set; } = new();
+
+    public List<AuthBackendDraft> AuthBackends { get; } = [];
+
     public QueueOptions Queue { get; set; } = new() { DataDirectory = "" };
 
     public PressureOptions Pressure { get; set; } = new();
@@ -94,6 +99,10 @@ internal sealed class ServerConfiguration
 
     /// <summary>Where the admin socket is.</summary>
     public string SocketPath => Admin.Socket.Length > 0 ? Admin.Socket : Path.Combine(DataDirectory, SocketName);
+
+    /// <summary>The users file of a backend; the one of <c>hpmta user</c> when there is none.</summary>
+    public string UsersFileOf(AuthBackendDraft? backend) =>
+        backend is not null && backend.Text("path").Length > 0 ? backend.PathOf("path") : Path.Combine(DataDirectory, "users");
 
     public SmtpServerOptions ForReception() => new()
     {

@@ -26,7 +26,7 @@ internal static class SettingsTable
     /// <summary>The tables, in the order of the reference.</summary>
     public static IReadOnlyList<Section> Sections { get; } =
     [
-        Listener(), Relay(), Limits(), Queue(), Retry(), RouteSection(), Delivery(), Dns(), Admin(), Log(), Events(),
+        Listener(), Relay(), Limits(), AuthSettings.Auth, AuthSettings.Backend, Queue(), Retry(), RouteSection(), Delivery(), Dns(), Admin(), Log(), Events(),
     ];
 
     private static Setting<ServerConfiguration, T> Of<T>(

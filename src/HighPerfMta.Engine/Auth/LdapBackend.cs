@@ -1,0 +1,135 @@
+using System.DirectoryServices.Protocols;
+using System.Net;
+using System.Text;
+using System.Text.Unicode;
+using HighPerfMta.Protocol.Sasl;
+
+namespace HighPerfMta.Engine.Auth;
+
+/// <summary>
+/// Users of a directory: the password is right when the directory lets the user bind with it. The library waits in its calls, so each runs on a thread of its own, and
+/// there are only so many: while all hang, further users are told to come back.
+/// </summary>
+public sealed class LdapBackend : ICredentialBackend
+{
+    private readonly LdapOptions _options;
+    private readonly SemaphoreSlim _turns;
+
+    public LdapBackend(LdapOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        _options = options;
+        _turns = new SemaphoreSlim(options.Connections);
+    }
+
+    public string Name => "ldap";
+
+    public bool Knows(SaslMechanismKind mechanism) => mechanism is SaslMechanismKind.Plain or SaslMechanismKind.Login;
+
+    public async ValueTask<SaslAnswer> AnswerAsync(SaslQuestion question, AuthConnection connection, CancellationToken cancellation)
+    {
+        // A bind without a password is anonymous, and succeeds (RFC 4513 §5.1.2).
+        if (question is not PasswordQuestion asked || asked.Password.Sent.IsEmpty || !Utf8.IsValid(asked.Password.Sent) || !StoredCredentials.TryName(asked.Name, out string user))
+        {
+            return SaslAnswer.Bad;
+        }
+
+        string password = Encoding.UTF8.GetString(asked.Password.Sent);
+        await _turns.WaitAsync(cancellation);
+        Task<bool> asking = Task.Factory.StartNew(() => Verify(user, password), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        _ = asking.ContinueWith(_ => _turns.Release(), CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+        return await asking.WaitAsync(cancellation) ? SaslAnswer.Good(user) : SaslAnswer.Bad;
+    }
+
+    /// <summary>Calls that still hang give back their turns later; the semaphore has no handle to free.</summary>
+    public ValueTask DisposeAsync() => default;
+
+    private bool Verify(string user, string password)
+    {
+        try
+        {
+            string? dn = _options.Dn.Length > 0 ? LdapText.Fill(_options.Dn, user, LdapText.EscapeDn) : FindDn(user);
+            return dn is not null && Binds(dn, password);
+        }
+        catch (LdapException e)
+        {
+            throw new BackendUnavailableException($"LDAP {_options}: {e.Message}{(e.ServerErrorMessage is { Length: > 0 } said ? $" ({said})" : "")}", e);
+        }
+        catch (DirectoryOperationException e)
+        {
+            throw new BackendUnavailableException($"LDAP {_options}: {e.Message}", e);
+        }
+    }
+
+    /// <summary>The one entry that the filter finds; null for none, and for several, of which nobody knows which is meant.</summary>
+    private string? FindDn(string user)
+    {
+        using LdapConnection connection = Open();
+        if (!TryBind(connection, _options.BindDn, _options.BindPassword))
+        {
+            throw new BackendUnavailableException($"LDAP {_options}: {_options.BindDn} may not bind; check bind_dn and bind_password");
+        }
+
+        SearchRequest request = new(_options.Base, LdapText.Fill(_options.Filter, user, LdapText.EscapeFilter), SearchScope.Subtree, "1.1") { SizeLimit = 2, TimeLimit = _options.Timeout };
+        try
+        {
+            SearchResponse response = (SearchResponse)connection.SendRequest(request, _options.Timeout);
+            return response.Entries.Count == 1 ? response.Entries[0].DistinguishedName : null;
+        }
+        catch (DirectoryOperationException e) when (e.Response is { ResultCode: ResultCode.SizeLimitExceeded })
+        {
+            return null;
+        }
+    }
+
+    private bool Binds(string dn, string password)
+    {
+        using LdapConnection connection = Open();
+        return TryBind(connection, dn, password);
+    }
+
+    private static bool TryBind(LdapConnection connection, string dn, string password)
+    {
+        try
+        {
+            connection.AuthType = dn.Length > 0 ? AuthType.Basic : AuthType.Anonymous;
+            connection.Bind(dn.Length > 0 ? new NetworkCredential(dn, password) : new NetworkCredential());
+            return true;
+        }
+        catch (LdapException e) when (e.ErrorCode is (int)ResultCode.NoSuchObject or InvalidCredentials or (int)ResultCode.InvalidDNSyntax or (int)ResultCode.UnwillingToPerform
+            or (int)ResultCode.InappropriateAuthentication or (int)ResultCode.ConstraintViolation or (int)ResultCode.InsufficientAccessRights)
+        {
+            return false;
+        }
+    }
+
+    private const int InvalidCredentials = 49;
+
+    private LdapConnection Open()
+    {
+        LdapConnection connection = new(new LdapDirectoryIdentifier(_options.Host, _options.Port)) { Timeout = _options.Timeout, AutoBind = false };
+        try
+        {
+            connection.SessionOptions.ProtocolVersion = 3;
+            connection.SessionOptions.ReferralChasing = ReferralChasingOptions.None;
+            if (_options.CaFolder.Length > 0 && OperatingSystem.IsLinux())
+            {
+                connection.SessionOptions.TrustedCertificatesDirectory = _options.CaFolder;
+                connection.SessionOptions.StartNewTlsSessionContext();
+            }
+
+            connection.SessionOptions.SecureSocketLayer = _options.IsTls;
+            if (_options.StartTls)
+            {
+                connection.SessionOptions.StartTransportLayerSecurity(null);
+            }
+
+            return connection;
+        }
+        catch
+        {
+            connection.Dispose();
+            throw;
+        }
+    }
+}
