@@ -72,7 +72,7 @@ public sealed class AuthExchange : IAsyncDisposable
         }
 
         SaslLineStatus status = SaslLine.ReadInitial(argument.Span, out byte[] response);
-        return status == SaslLineStatus.Response ? await StepAsync(response, cancellation) : await BadLineAsync(status, cancellation);
+        return status == SaslLineStatus.Response ? await StepAsync(response.AsMemory(), cancellation) : await BadLineAsync(status, cancellation);
     }
 
     /// <summary>The line that answers a 334.</summary>
@@ -81,7 +81,7 @@ public sealed class AuthExchange : IAsyncDisposable
     public async ValueTask<AuthReply> NextAsync(ReadOnlyMemory<byte> line, CancellationToken cancellation)
     {
         SaslLineStatus status = SaslLine.Read(line.Span, out byte[] response);
-        return status == SaslLineStatus.Response ? await StepAsync(response, cancellation) : await BadLineAsync(status, cancellation);
+        return status == SaslLineStatus.Response ? await StepAsync(response.AsMemory(), cancellation) : await BadLineAsync(status, cancellation);
     }
 
     public async ValueTask DisposeAsync()
@@ -101,15 +101,15 @@ public sealed class AuthExchange : IAsyncDisposable
         _ => FailAsync("malformed", AuthReplies.NotBase64, counts: true, cancellation),
     };
 
-    private ValueTask<AuthReply> StepAsync(byte[]? response, CancellationToken cancellation)
+    private ValueTask<AuthReply> StepAsync(ReadOnlyMemory<byte>? response, CancellationToken cancellation)
     {
         ObjectDisposedException.ThrowIf(_over, this);
         return _relay is null ? StepHereAsync(response, cancellation) : StepThereAsync(response, cancellation);
     }
 
-    private async ValueTask<AuthReply> StepHereAsync(byte[]? response, CancellationToken cancellation)
+    private async ValueTask<AuthReply> StepHereAsync(ReadOnlyMemory<byte>? response, CancellationToken cancellation)
     {
-        SaslStep step = _started ? _mechanism!.Next(response) : _mechanism!.Start(response is null ? null : response);
+        SaslStep step = _started ? _mechanism!.Next(response ?? default) : _mechanism!.Start(response);
         _started = true;
         if (step.Kind == SaslStepKind.Question)
         {
@@ -131,10 +131,9 @@ public sealed class AuthExchange : IAsyncDisposable
         };
     }
 
-    private async ValueTask<AuthReply> StepThereAsync(byte[]? response, CancellationToken cancellation)
+    private async ValueTask<AuthReply> StepThereAsync(ReadOnlyMemory<byte>? response, CancellationToken cancellation)
     {
-        ReadOnlyMemory<byte>? sent = response is null ? null : response;
-        RelayStep? step = await _room.WithinAsync<RelayStep?>(_backend, async limit => await _relay!.NextAsync(sent, limit), cancellation);
+        RelayStep? step = await _room.WithinAsync<RelayStep?>(_backend, async limit => await _relay!.NextAsync(response, limit), cancellation);
         return step switch
         {
             null => await FailAsync(SaslFailure.Unavailable, cancellation),

@@ -42,22 +42,28 @@ internal sealed class DovecotLink : IAsyncDisposable
         Socket socket = endPoint is IPEndPoint
             ? new Socket(endPoint.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true }
             : new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-        DovecotLink link = new(socket);
+        DovecotLink? link = null;
         try
         {
             await socket.ConnectAsync(endPoint, cancellation);
+            link = new DovecotLink(socket);
             await link.GreetAsync(cancellation);
             link._receiving = link.ReceiveAsync();
             return link;
         }
-        catch (Exception e) when (e is SocketException or IOException)
+        catch (Exception e)
         {
-            await link.DisposeAsync();
-            throw new BackendUnavailableException($"no connection to Dovecot's auth socket at {endPoint}: {e.Message}", e);
-        }
-        catch
-        {
-            await link.DisposeAsync();
+            socket.Dispose();
+            if (link is not null)
+            {
+                await link.DisposeAsync();
+            }
+
+            if (e is SocketException or IOException)
+            {
+                throw new BackendUnavailableException($"no connection to Dovecot's auth socket at {endPoint}: {e.Message}", e);
+            }
+
             throw;
         }
     }

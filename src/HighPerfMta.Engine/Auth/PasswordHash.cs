@@ -142,7 +142,7 @@ public sealed class BcryptHash : PasswordHash
     }
 
     /// <summary>Hashes a new password.</summary>
-    public static BcryptHash Create(ReadOnlySpan<byte> password, int cost) => new(BCrypt.Net.BCrypt.HashPassword(Encoding.UTF8.GetString(password), cost));
+    public static BcryptHash Create(ReadOnlySpan<byte> password, int cost) => new(BCrypt.Net.BCrypt.HashPassword(Encoding.UTF8.GetString(password), BCrypt.Net.BCrypt.GenerateSalt(cost, 'b')));
 
     internal override bool Verify(ReadOnlySpan<byte> password) => BCrypt.Net.BCrypt.Verify(Encoding.UTF8.GetString(password), Text);
 

@@ -20,7 +20,7 @@ public static class UsersFileEditor
         ArgumentNullException.ThrowIfNull(change);
 
         // A symbolic link is followed: what it points to is replaced, not the link.
-        string target = File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? Path.GetFullPath(path);
+        string target = (File.Exists(path) ? File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName : null) ?? Path.GetFullPath(path);
         await using FileStream held = await LockAsync(target + ".lock", cancellation);
         List<string> lines = [];
         if (File.Exists(target))

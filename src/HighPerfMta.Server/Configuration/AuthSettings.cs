@@ -61,7 +61,7 @@ internal static class AuthSettings
         Text("socket", Kinds.Words, "dovecot: its auth-client socket, \"/run/dovecot/auth-client\" or \"127.0.0.1:12345\"."),
         Text("url", Kinds.Words, "ldap: \"ldap://HOST:PORT\" or \"ldaps://HOST:PORT\". introspection: the endpoint (RFC 7662), https unless it is on this machine."),
         new Setting<AuthBackendDraft, Placed<bool>>("starttls", Placed<bool>.Kind(Kinds.Truth), static b => b.StartTls, static (b, v) => b.StartTls = v, "ldap: TLS on an ldap:// connection.")
-        { DefaultText = "`false`" },
+        { DefaultText = "`false`", IsShown = static b => b.StartTls.Place is not null },
         Text("ca_dir", Kinds.FilePath, "ldap: folder with the authorities' certificates, hashed by `openssl rehash`; without it the system's."),
         Text("dn", Kinds.Words, "ldap: the user's entry, such as \"uid={user},ou=people,dc=example,dc=net\"; {user}, {local} (before the @) and {domain} are filled in, escaped."),
         Text("base", Kinds.Words, "ldap: where users are searched for, instead of dn."),
@@ -81,7 +81,7 @@ internal static class AuthSettings
         Text("name_from", Kinds.Words, "certificate: \"email\" (the certificate's rfc822Name, also without this key) or \"common_name\"."),
         new Setting<AuthBackendDraft, Placed<int>>("connections", Placed<int>.Kind(Kinds.Number(1, 1000)), static b => b.Connections, static (b, v) => b.Connections = v,
             "ldap, sqlite, postgresql, introspection: questions under way at once.")
-        { DefaultText = "`4`" });
+        { DefaultText = "`4`", IsShown = static b => b.Connections.Place is not null });
 
     private static Setting<ServerConfiguration, T> Of<T>(string key, ValueKind<T> kind, Func<AuthOptions, T> get, Func<AuthOptions, T, AuthOptions> set, string help) =>
         new(key, kind, c => get(c.Auth), (c, v) => c.Auth = set(c.Auth, v), help);

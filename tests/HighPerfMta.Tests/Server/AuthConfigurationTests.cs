@@ -1,0 +1,94 @@
+using HighPerfMta.Engine.Auth;
+using HighPerfMta.Server.Configuration;
+using HighPerfMta.Server.Hosting;
+using Microsoft.Extensions.Logging.Abstractions;
+
+namespace HighPerfMta.Tests.Server;
+
+public class AuthConfigurationTests
+{
+    private const string Whole = """
+        [auth]
+        mechanisms = ["scram-sha-256", "plain", "oauthbearer", "external"]
+        without_tls = "challenge"
+        failures_per_user = 7
+        hash_concurrency = 3
+
+        [[auth_backend]]
+        type = "file"
+        path = "people"
+
+        [[auth_backend]]
+        type = "dovecot"
+        socket = "/run/dovecot/auth-client"
+
+        [[auth_backend]]
+        type = "ldap"
+        url = "ldap://127.0.0.1"
+        starttls = true
+        base = "dc=example,dc=net"
+        filter = "(mail={user})"
+        bind_dn = "cn=reader"
+        bind_password = { file = "secret" }
+
+        [[auth_backend]]
+        type = "sqlite"
+        path = "users.db"
+        query = "SELECT password FROM users WHERE name = @name"
+
+        [[auth_backend]]
+        type = "postgresql"
+        connection = "Host=127.0.0.1;Database=mail"
+        password = { file = "secret" }
+        query = "SELECT password FROM users WHERE name = @name"
+
+        [[auth_backend]]
+        type = "introspection"
+        url = "https://id.example.net/introspect"
+        client_id = "mta"
+        client_secret = { file = "secret" }
+        scope = "mail"
+
+        [[auth_backend]]
+        type = "jwt"
+        keys = "keys.json"
+        issuer = "https://id.example.net"
+        audience = "smtp"
+
+        [[auth_backend]]
+        type = "certificate"
+        name_from = "common_name"
+        """;
+
+    [Fact]
+    public async Task Every_backend_is_made_of_its_table()
+    {
+        using TempFolder folder = new();
+        folder.Write("secret", "s3cret\n");
+        (ServerConfiguration configuration, IReadOnlyList<Problem> problems) = ConfigurationLoader.Load(folder.Write("hpmta.toml", Whole));
+        Assert.Empty(problems);
+        Assert.Equal((AuthWithoutTls.Challenge, 7, 3), (configuration.Auth.WithoutTls, configuration.Auth.Failures.PerUser, configuration.Auth.Hashing.Concurrency));
+        Assert.Equal(folder.File("people"), configuration.UsersFileOf(configuration.AuthBackends[0]));
+        await using AuthenticationRoom room = Authentication.Create(configuration, TimeProvider.System, NullLoggerFactory.Instance)!;
+        Assert.Equal(["SCRAM-SHA-256", "OAUTHBEARER", "PLAIN"], room.Announce(Engine.Auth.AuthBench.Tls));
+        string shown = ConfigurationText.Show(configuration);
+        Assert.DoesNotContain("s3cret", shown, StringComparison.Ordinal);
+        (ServerConfiguration again, IReadOnlyList<Problem> none) = ConfigurationLoader.Load(folder.Write("again.toml", shown));
+        Assert.Empty(none);
+        Assert.Equal(shown, ConfigurationText.Show(again));
+    }
+
+    [Fact]
+    public void Without_a_backend_there_is_no_authentication() =>
+        Assert.Null(Authentication.Create(ConfigurationLoader.Load(null).Configuration, TimeProvider.System, NullLoggerFactory.Instance));
+
+    [Fact]
+    public void A_secret_that_is_not_there_keeps_the_server_from_starting()
+    {
+        using TempFolder folder = new();
+        ServerConfiguration configuration = ConfigurationLoader.Load(folder.Write("hpmta.toml", Whole)).Configuration;
+        StartFailedException failed = Assert.Throws<StartFailedException>(() => Authentication.Create(configuration, TimeProvider.System, NullLoggerFactory.Instance));
+        Assert.Contains("hpmta.toml:15:3", failed.Message, StringComparison.Ordinal);
+        Assert.Equal(ExitCodes.Usage, failed.ExitCode);
+    }
+}
