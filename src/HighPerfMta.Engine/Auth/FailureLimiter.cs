@@ -29,8 +29,7 @@ public sealed class FailureLimiter
 
     /// <summary>The address and its network have not failed too often.</summary>
     public bool MayTry(IPAddress client) =>
-        LevelOf(_addresses, AddressOf(client), _options.PerAddress) < _options.PerAddress
-        && (NetworkOf(client) is not { } network || LevelOf(_networks, network, _options.PerNetwork) < _options.PerNetwork);
+        HasRoom(_addresses, AddressOf(client), _options.PerAddress) && (NetworkOf(client) is not { } network || HasRoom(_networks, network, _options.PerNetwork));
 
     /// <summary>The name has not failed too often, or is known to come from here.</summary>
     /// <param name="client">The address.</param>
@@ -38,7 +37,7 @@ public sealed class FailureLimiter
     public bool MayTry(IPAddress client, string user)
     {
         string key = KeyOf(user);
-        return key.Length == 0 || LevelOf(_users, key, _options.PerUser) < _options.PerUser || _friends.TryGet((key, AddressOf(client)), out _);
+        return key.Length == 0 || HasRoom(_users, key, _options.PerUser) || _friends.TryGet((key, AddressOf(client)), out _);
     }
 
     /// <summary>Counts a failure.</summary>
@@ -98,11 +97,12 @@ public sealed class FailureLimiter
         return new IPAddress(octets);
     }
 
-    private double LevelOf<TKey>(BoundedTable<TKey, Count> table, TKey key, int limit)
-        where TKey : notnull => table.TryGet(key, out Count count) ? Leaked(count, limit) : 0;
+    /// <summary>One more failure would not go over the limit: after a full count, one try each time that one was forgotten.</summary>
+    private bool HasRoom<TKey>(BoundedTable<TKey, Count> table, TKey key, int limit)
+        where TKey : notnull => !table.TryGet(key, out Count count) || Leaked(count, limit) + 1 <= limit;
 
     private double Add<TKey>(BoundedTable<TKey, Count> table, TKey key, int limit)
-        where TKey : notnull => table.Update(key, count => new Count(Math.Min(Leaked(count, limit) + 1, limit), _time.GetTimestamp())).Level;
+        where TKey : notnull => table.Update(key, count => new Count(Math.Min(Leaked(count, limit) + 1, 2 * limit), _time.GetTimestamp())).Level;
 
     private double Leaked(Count count, int limit) =>
         Math.Max(0, count.Level - (_time.GetElapsedTime(count.At).TotalSeconds * limit / _options.Window.TotalSeconds));

@@ -184,7 +184,6 @@ public class HashingPoolTests
         Task<bool>[] flood = [.. Enumerable.Range(0, 3).Select(_ => pool.VerifyAsync(slow, "y"u8.ToArray(), remember: true, default).AsTask())];
         await Assert.ThrowsAsync<BackendUnavailableException>(async () => await pool.VerifyAsync(slow, "y"u8.ToArray(), remember: true, default));
         Assert.True(await pool.VerifyAsync(known, "known"u8.ToArray(), remember: true, default));
-        Assert.Equal(1, slow.Most);
         gate.Set();
         Assert.All(await Task.WhenAll(flood), Assert.False);
         Assert.Equal(1, slow.Most);
