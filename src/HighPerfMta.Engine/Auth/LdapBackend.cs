@@ -105,6 +105,19 @@ public sealed class LdapBackend : ICredentialBackend
 
     private const int InvalidCredentials = 49;
 
+    /// <summary>The library connects with the first operation, and StartTLS does not count as one: it is asked for something that every server may refuse.</summary>
+    private void Reach(LdapConnection connection)
+    {
+        try
+        {
+            connection.SendRequest(new SearchRequest("", "(objectClass=*)", SearchScope.Base, "1.1"), _options.Timeout);
+        }
+        catch (DirectoryOperationException)
+        {
+            // Refused, such as where nothing is answered without TLS: but reached.
+        }
+    }
+
     private LdapConnection Open()
     {
         LdapConnection connection = new(new LdapDirectoryIdentifier(_options.Host, _options.Port)) { Timeout = _options.Timeout, AutoBind = false };
@@ -121,6 +134,7 @@ public sealed class LdapBackend : ICredentialBackend
             connection.SessionOptions.SecureSocketLayer = _options.IsTls;
             if (_options.StartTls)
             {
+                Reach(connection);
                 connection.SessionOptions.StartTransportLayerSecurity(null);
             }
 

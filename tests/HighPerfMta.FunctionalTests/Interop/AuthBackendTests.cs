@@ -1,11 +1,10 @@
-using System.Globalization;
 using System.Net;
 using System.Text;
 using HighPerfMta.Engine.Auth;
 using HighPerfMta.FunctionalTests.Support;
 using HighPerfMta.Protocol.Sasl;
 using HighPerfMta.TestKit;
-using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Logging;
 
 namespace HighPerfMta.FunctionalTests.Interop;
 
@@ -58,15 +57,16 @@ public class AuthBackendTests
     [Fact]
     public async Task Dovecot_that_went_away_is_no_yes()
     {
-        AuthenticationRoom room;
-        await using (DovecotInstance dovecot = await DovecotInstance.StartAsync())
+        DovecotInstance dovecot = await DovecotInstance.StartAsync();
+        DovecotOptions options = new(dovecot.Tcp);
+        await using (AuthenticationRoom room = Room(new DovecotBackend(options, TimeProvider.System)))
         {
-            room = Room(new DovecotBackend(new DovecotOptions(dovecot.Unix), TimeProvider.System));
             Assert.Equal(235, await PlainAsync(room, "user", "pencil"));
         }
 
-        Assert.Equal(454, await PlainAsync(room, "user", "pencil"));
-        await room.DisposeAsync();
+        await dovecot.DisposeAsync();
+        await using AuthenticationRoom later = Room(new DovecotBackend(options, TimeProvider.System));
+        Assert.Equal(454, await PlainAsync(later, "user", "pencil"));
     }
 
     [Fact]
@@ -76,8 +76,9 @@ public class AuthBackendTests
         LdapOptions search = new("127.0.0.1", slapd.Port) { Base = "dc=test", Filter = "(&(objectClass=inetOrgPerson)(mail={user}))", BindDn = "cn=reader,dc=test", BindPassword = "reads" };
         foreach (LdapOptions options in (LdapOptions[])[search, search with { StartTls = true, CaFolder = slapd.CaFolder }, search with { Port = slapd.TlsPort, IsTls = true, CaFolder = slapd.CaFolder }])
         {
-            await using AuthenticationRoom room = Room(new LdapBackend(options));
-            Assert.Equal(235, await PlainAsync(room, "Alice@example.net", "pencil"));
+            RecordingLoggers loggers = new();
+            await using AuthenticationRoom room = Room(new LdapBackend(options), loggers);
+            Assert.True(await PlainAsync(room, "Alice@example.net", "pencil") == 235, $"{options.IsTls} {options.StartTls}: {string.Join('\n', loggers.Warnings)}");
             Assert.Equal(535, await PlainAsync(room, "alice@example.net", "pencils"));
             Assert.Equal(535, await PlainAsync(room, "shared@example.net", "pencil"));
             Assert.Equal(535, await PlainAsync(room, "*", "pencil"));
@@ -126,7 +127,7 @@ public class AuthBackendTests
         Assert.Equal(454, await PlainAsync(room, "alice@example.net", "pencil"));
     }
 
-    /// <summary>Every code point, alone and after a letter, as Python prepares it from the same Unicode 3.2 by the words of RFC 4013.</summary>
+    /// <summary>Every code point of the planes that have rules, alone and after a letter, as Python prepares it from the same Unicode 3.2 by the words of RFC 4013.</summary>
     [Fact]
     public async Task Names_are_prepared_as_another_implementation_does()
     {
@@ -141,33 +142,22 @@ public class AuthBackendTests
                 if not s or any(t(c) for c in s for t in bad): return None
                 if any(map(stringprep.in_table_d1, s)) and (any(map(stringprep.in_table_d2, s)) or not (stringprep.in_table_d1(s[0]) and stringprep.in_table_d1(s[-1]))): return None
                 return s
-            for p in list(range(0xD800)) + list(range(0xE000, 0x110000)):
-                for t in (chr(p), "a" + chr(p) + "\u0323\u0307"):
+            for p in list(range(0xD800)) + list(range(0xE000, 0x20000)) + list(range(0x2F000, 0x30000)) + list(range(0xE0000, 0xE1000)):
+                # Python orders marks that came after 3.2 by their later class.
+                for t in (chr(p),) if stringprep.in_table_a1(chr(p)) else (chr(p), "a" + chr(p) + "\u0323\u0307"):
                     r = prep(t)
-                    print(f"{p:x}", "-" if r is None else r.encode().hex())
+                    print(t.encode().hex(), "-" if r is None else r.encode().hex())
             """;
-        string expected = await Peer.RunAsync(Peer.Require("python3"), ["-c", script]);
-        StringBuilder found = new(expected.Length);
-        for (int point = 0; point < 0x110000; point++)
-        {
-            if (point is < 0xD800 or >= 0xE000)
-            {
-                string text = char.ConvertFromUtf32(point);
-                foreach (string input in (string[])[text, "a" + text + "\u0323\u0307"])
-                {
-                    found.Append(CultureInfo.InvariantCulture, $"{point:x} {(SaslPrep.TryPrepare(input, out string form) ? Convert.ToHexStringLower(Encoding.UTF8.GetBytes(form)) : "-")}\n");
-                }
-            }
-        }
+        string[] lines = (await Peer.RunAsync(Peer.Require("python3"), ["-c", script])).Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.True(lines.Length > 100_000);
+        Assert.Empty(lines.Where(static line => line != Prepared(line.Split(' ')[0])).Take(10));
 
-        string[] ours = found.ToString().Split('\n'), theirs = expected.Split('\n');
-        Assert.Empty(ours.Zip(theirs).Where(static p => p.First != p.Second).Take(10));
-        Assert.Equal(theirs.Length, ours.Length);
+        static string Prepared(string sent) => $"{sent} {(SaslPrep.TryPrepare(Convert.FromHexString(sent), out string form) ? Convert.ToHexStringLower(Encoding.UTF8.GetBytes(form)) : "-")}";
     }
 
-    private static AuthenticationRoom Room(ICredentialBackend backend) => new(
+    private static AuthenticationRoom Room(ICredentialBackend backend, RecordingLoggers? loggers = null) => new(
         new AuthOptions { Mechanisms = SaslMechanisms.All, Failures = new FailureOptions { Delay = TimeSpan.Zero, PerAddress = 1000, PerNetwork = 1000, PerUser = 1000 } },
-        "mx.test", [backend], TimeProvider.System, NullLogger<AuthenticationRoom>.Instance);
+        "mx.test", [backend], TimeProvider.System, new Logger<AuthenticationRoom>(loggers ?? new RecordingLoggers()));
 
     private static ReadOnlyMemory<byte> Base64(string text) => Encoding.ASCII.GetBytes(Convert.ToBase64String(Encoding.UTF8.GetBytes(text)));
 

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
@@ -10,6 +11,7 @@ internal sealed class DovecotInstance : IAsyncDisposable
     private readonly TempFolder _folder = new();
     private readonly string _dovecot;
     private readonly int _port = MtaProcess.FreePort();
+    private Process? _process;
 
     private DovecotInstance(string dovecot) => _dovecot = dovecot;
 
@@ -46,6 +48,11 @@ internal sealed class DovecotInstance : IAsyncDisposable
               driver = static
               args = uid=nobody gid=nogroup home=/nonexistent
             }
+            service anvil {
+              unix_listener anvil-auth-penalty {
+                mode = 0
+              }
+            }
             service auth {
               user = {{(isRoot ? "root" : user)}}
               unix_listener auth-mta {
@@ -60,7 +67,7 @@ internal sealed class DovecotInstance : IAsyncDisposable
 
         // Dovecot's own processes run as users of their own and have to enter the folder.
         await Peer.RunAsync("chmod", ["755", instance._folder.Path]);
-        await Peer.RunAsync(instance._dovecot, ["-c", instance.Config]);
+        instance._process = Process.Start(instance._dovecot, ["-F", "-c", instance.Config]);
         await Eventually.TrueAsync(() => Task.FromResult(File.Exists(instance._folder.File("run/auth-mta"))), () => "Dovecot does not listen:\n" + instance.Log);
         return instance;
     }
@@ -69,7 +76,9 @@ internal sealed class DovecotInstance : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        await Peer.RunAsync(_dovecot, ["-c", Config, "stop"]);
+        await Peer.RunAsync("kill", ["-TERM", _process!.Id.ToString(CultureInfo.InvariantCulture)]);
+        await _process.WaitForExitAsync();
+        _process.Dispose();
         _folder.Dispose();
     }
 }

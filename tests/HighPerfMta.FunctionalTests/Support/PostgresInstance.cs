@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using Npgsql;
 
 namespace HighPerfMta.FunctionalTests.Support;
 
@@ -20,34 +21,34 @@ internal sealed class PostgresInstance : IAsyncDisposable
     public static async Task<PostgresInstance> StartAsync(string sql)
     {
         PostgresInstance instance = new(Path.GetDirectoryName(Peer.Require("initdb"))!);
-        string password = instance._folder.File("password");
-        await File.WriteAllTextAsync(password, "dbpass\n");
-
-        // PostgreSQL does not run as root.
-        if (Environment.UserName == "root")
+        try
         {
-            await Peer.RunAsync("chown", ["-R", "postgres", instance._folder.Path]);
+            await instance.StartAsync();
+            await using NpgsqlConnection connection = new(instance.Connection + ";Password=dbpass;Pooling=false");
+            await Eventually.TrueAsync(() => instance.AcceptsAsync(connection), () => "PostgreSQL does not answer");
+            await using NpgsqlCommand command = new(sql, connection);
+            await command.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
+            return instance;
         }
-
-        await instance.RunAsync("initdb", "-D", instance._folder.File("data"), "-U", "mta", "--pwfile", password, "-A", "scram-sha-256", "--no-sync");
-        await instance.StartAgainAsync();
-        Environment.SetEnvironmentVariable("PGPASSWORD", "dbpass");
-        await Eventually.TrueAsync(() => instance.IsReadyAsync(), () => "PostgreSQL does not answer");
-        await instance.RunAsync("psql", "-h", "127.0.0.1", "-p", instance.Port.ToString(CultureInfo.InvariantCulture), "-U", "mta", "-d", "postgres", "-v", "ON_ERROR_STOP=1", "-c", sql);
-        return instance;
+        catch
+        {
+            await instance.DisposeAsync();
+            throw;
+        }
     }
 
+    /// <summary>SIGQUIT: an immediate shutdown.</summary>
     public async Task StopAsync()
     {
-        await RunAsync("pg_ctl", "-D", _folder.File("data"), "-m", "immediate", "-w", "stop");
-        await _process!.WaitForExitAsync();
+        await Peer.RunAsync("kill", ["-QUIT", _process!.Id.ToString(CultureInfo.InvariantCulture)]);
+        await _process.WaitForExitAsync();
         _process.Dispose();
         _process = null;
     }
 
     public async ValueTask DisposeAsync()
     {
-        if (_process is not null)
+        if (_process is { HasExited: false })
         {
             await StopAsync();
         }
@@ -55,21 +56,36 @@ internal sealed class PostgresInstance : IAsyncDisposable
         _folder.Dispose();
     }
 
-    private async Task StartAgainAsync()
+    private async Task StartAsync()
     {
+        string password = _folder.File("password");
+        await File.WriteAllTextAsync(password, "dbpass\n");
+
+        // PostgreSQL does not run as root.
+        if (Environment.UserName == "root")
+        {
+            await Peer.RunAsync("chown", ["-R", "postgres", _folder.Path]);
+        }
+
+        await RunAsync("initdb", "-D", _folder.File("data"), "-U", "mta", "--pwfile", password, "-A", "scram-sha-256", "--no-sync");
         (string program, string[] arguments) = Command("postgres", ["-D", _folder.File("data"), "-h", "127.0.0.1", "-p", Port.ToString(CultureInfo.InvariantCulture), "-k", _folder.Path, "-F"]);
         _process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardError = true })!;
         _process.ErrorDataReceived += static (_, _) => { };
         _process.BeginErrorReadLine();
-        await Task.Yield();
     }
 
-    private async Task<bool> IsReadyAsync()
+    private async Task<bool> AcceptsAsync(NpgsqlConnection connection)
     {
         Assert.False(_process!.HasExited, "PostgreSQL ended at once");
-        using Process check = Process.Start(Path.Combine(_programs, "pg_isready"), ["-q", "-h", "127.0.0.1", "-p", Port.ToString(CultureInfo.InvariantCulture)]);
-        await check.WaitForExitAsync();
-        return check.ExitCode == 0;
+        try
+        {
+            await connection.OpenAsync(TestContext.Current.CancellationToken);
+            return true;
+        }
+        catch (NpgsqlException)
+        {
+            return false;
+        }
     }
 
     private Task<string> RunAsync(string program, params string[] arguments)
