@@ -207,7 +207,12 @@ public sealed class TokenTests : IAsyncDisposable
 
     private static JsonObject Claims() => new()
     {
-        ["iss"] = Issuer, ["aud"] = new JsonArray("smtp", "imap"), ["exp"] = 1_800_003_600, ["nbf"] = 1_799_999_990, ["scope"] = "mail other", ["email"] = "Alice@example.net",
+        ["iss"] = Issuer,
+        ["aud"] = new JsonArray("smtp", "imap"),
+        ["exp"] = 1_800_003_600,
+        ["nbf"] = 1_799_999_990,
+        ["scope"] = "mail other",
+        ["email"] = "Alice@example.net",
     };
 
     private static string Encode(ReadOnlySpan<byte> octets) => Base64Url.EncodeToString(octets);
