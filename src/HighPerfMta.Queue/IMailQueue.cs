@@ -167,6 +167,9 @@ public abstract class BodyReader : IDisposable
     /// <exception cref="RecordUnreadableException">The message is damaged on disk: set it aside.</exception>
     public abstract ValueTask<ReadOnlyMemory<byte>> ReadAsync(CancellationToken cancellation = default);
 
+    /// <summary>The whole message if it is one piece in memory, valid until dispose; else empty.</summary>
+    public virtual ReadOnlyMemory<byte> Whole => default;
+
     public void Dispose()
     {
         Dispose(true);

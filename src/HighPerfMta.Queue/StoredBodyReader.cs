@@ -29,6 +29,8 @@ internal sealed class StoredBodyReader : BodyReader
         _hot = hot is not null && hot.TryAcquire() ? hot : null;
     }
 
+    public override ReadOnlyMemory<byte> Whole => _hot is null ? default : _hot.Octets;
+
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     public override async ValueTask<ReadOnlyMemory<byte>> ReadAsync(CancellationToken cancellation = default)
     {

@@ -251,8 +251,15 @@ public sealed partial class InstantMailQueue : IMailQueue
         return Load(slot, job);
     }
 
+    /// <summary>Messages that their jobs' owners did not need after all, in order.</summary>
+    public ConcurrentQueue<MessageId> Kept { get; } = [];
+
     public void Keep(QueuedMessage message)
     {
+        if (KeepUpdates)
+        {
+            Kept.Enqueue(message.Id);
+        }
     }
 
     public async ValueTask<QueuedMessage?> PeekAsync(int slot, MessageId id, CancellationToken cancellation = default) =>
@@ -348,6 +355,8 @@ public sealed partial class InstantMailQueue : IMailQueue
             _read = true;
             return new ValueTask<ReadOnlyMemory<byte>>(piece);
         }
+
+        public override ReadOnlyMemory<byte> Whole => octets;
 
         protected override void Dispose(bool disposing)
         {

@@ -28,7 +28,19 @@ public sealed class ScriptedCouriers(TimeProvider time) : ICourierFactory
     /// <summary>The connection is gone after a transaction that ended with a site's fault.</summary>
     public bool CloseOnSiteFailure { get; set; } = true;
 
+    /// <summary>How much of a task is sent with the end of the one before; nothing when null.</summary>
+    internal Func<Site, DeliveryTask, SentAhead>? Ahead { get; set; }
+
     public bool KeepAttempts { get; set; } = true;
+
+    /// <summary>What was linked behind each transaction when it began, in order: the ids of messages.</summary>
+    public ConcurrentQueue<MessageId[]> Linked { get; } = [];
+
+    /// <summary>Messages that were sent ahead and given up, with how much of them was sent.</summary>
+    internal ConcurrentQueue<(MessageId Message, SentAhead Sent)> GivenUp { get; } = [];
+
+    /// <summary>Transactions that were begun with the one before.</summary>
+    public ConcurrentQueue<MessageId> Begun { get; } = [];
 
     public ConcurrentQueue<Attempt> Attempts { get; } = [];
 
@@ -86,6 +98,7 @@ public sealed class ScriptedCouriers(TimeProvider time) : ICourierFactory
     private sealed class Courier(ScriptedCouriers owner, Site site) : ICourier
     {
         private bool _disposed;
+        private DeliveryTask? _ahead;
 
         public CourierState State { get; private set; } = CourierState.Closed;
 
@@ -94,8 +107,10 @@ public sealed class ScriptedCouriers(TimeProvider time) : ICourierFactory
             if (owner.KeepAttempts)
             {
                 owner.Attempts.Enqueue(new Attempt(site.Key, task.Message.Id, task.RecipientIndexes[..task.RecipientCount], owner.Time.GetUtcNow()));
+                owner.Linked.Enqueue([.. After(task).Select(static t => t.Message.Id)]);
             }
 
+            await TakeTurnAsync(task);
             if (State == CourierState.Closed && owner.Connect?.Invoke(site) is { } failure)
             {
                 task.Outcomes.AsSpan(0, task.RecipientCount).Fill(failure);
@@ -116,6 +131,7 @@ public sealed class ScriptedCouriers(TimeProvider time) : ICourierFactory
             }
 
             State = CourierState.Ready;
+            SendAhead(task);
             for (int i = 0; i < task.RecipientCount; i++)
             {
                 DeliveryOutcome outcome = cancelled ? Cancelled : owner.Outcome?.Invoke(site, task, i) ?? Delivered;
@@ -125,15 +141,93 @@ public sealed class ScriptedCouriers(TimeProvider time) : ICourierFactory
                     State = CourierState.Closed;
                 }
             }
+
+            if (State == CourierState.Closed)
+            {
+                Forget();
+            }
+        }
+
+        private async ValueTask TakeTurnAsync(DeliveryTask task)
+        {
+            if (_ahead is null)
+            {
+                return;
+            }
+
+            if (_ahead != task)
+            {
+                await AbandonAheadAsync();
+                return;
+            }
+
+            owner.Begun.Enqueue(task.Message.Id);
+            task.Ahead = SentAhead.None;
+            _ahead = task.Next is { Ahead: not SentAhead.None } next ? next : null;
+        }
+
+        private void SendAhead(DeliveryTask task)
+        {
+            if (_ahead is not null || owner.Ahead is not { } ahead)
+            {
+                return;
+            }
+
+            foreach (DeliveryTask next in After(task))
+            {
+                next.Ahead = ahead(site, next);
+                if (next.Ahead == SentAhead.None)
+                {
+                    return;
+                }
+
+                _ahead ??= next;
+                if (next.Ahead == SentAhead.Envelope)
+                {
+                    return;
+                }
+            }
+        }
+
+        /// <summary>The connection is gone, and what was sent ahead over it.</summary>
+        private void Forget()
+        {
+            for (DeliveryTask? task = _ahead; task is { Ahead: not SentAhead.None }; task = task.Next)
+            {
+                owner.GivenUp.Enqueue((task.Message.Id, task.Ahead));
+                task.Ahead = SentAhead.None;
+            }
+
+            _ahead = null;
+        }
+
+        private static IEnumerable<DeliveryTask> After(DeliveryTask task)
+        {
+            for (DeliveryTask? next = task.Next; next is not null; next = next.Next)
+            {
+                yield return next;
+            }
+        }
+
+        public ValueTask AbandonAheadAsync()
+        {
+            if (_ahead is not null)
+            {
+                State = CourierState.Closed;
+                Forget();
+            }
+
+            return default;
         }
 
         public ValueTask QuitAsync()
         {
-            if (State == CourierState.Ready)
+            if (State == CourierState.Ready && _ahead is null)
             {
                 Interlocked.Increment(ref owner._quits);
             }
 
+            Forget();
             State = CourierState.Closed;
             return default;
         }

@@ -15,7 +15,7 @@ public sealed record ReceivedMessage(string Mail, string[] Recipients, byte[] Oc
 }
 
 /// <summary>
-/// An SMTP server that does what a test says. Without a script it accepts everything. A script gets each command line ("greeting" first, "." for the end of
+/// An SMTP server that does what a test says. Without a script it accepts everything that is in order: a MAIL within a transaction is answered 503, and RSET ends one. A script gets each command line ("greeting" first, "." for the end of
 /// DATA) and answers with a reply ("250 ok\r\n"; CRLF is added when it is missing), null for the usual one, or one of <see cref="Close"/> and <see cref="Silent"/>.
 /// </summary>
 public sealed class ScriptedMx : IConnector, IAsyncDisposable
@@ -41,6 +41,9 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
     /// <summary>Awaited before a reply is written.</summary>
     public Func<int, string, Task>? Before { get; set; }
 
+    /// <summary>A BDAT that is refused leaves its transaction open until RSET (RFC 3030 §2); else it ends it.</summary>
+    public bool RefusedChunkStaysOpen { get; set; }
+
     /// <summary>Replies go out in pieces of so many octets; 0: whole.</summary>
     public int Split { get; set; }
 
@@ -51,6 +54,11 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
 
     /// <summary>Every command line with its session's number.</summary>
     public ConcurrentQueue<(int Session, string Line)> Lines { get; } = [];
+
+    /// <summary>
+    /// Every command line, and "." for the end of DATA, with its session's number and whether further input was behind it when it was answered. In memory what is flushed at once is there at once.
+    /// </summary>
+    public ConcurrentQueue<(int Session, string Line, bool More)> Heard { get; } = [];
 
     /// <summary>Endpoints that were connected to in memory, in order.</summary>
     public ConcurrentQueue<IPEndPoint> Connects { get; } = [];
@@ -123,6 +131,11 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
         private readonly List<string> _recipients = [];
         private string _mail = "";
 
+        /// <summary>A BDAT was refused, and its transaction is still open: nothing but RSET is in order.</summary>
+        private bool _failed;
+
+        private bool MayTake => _mail.Length > 0 && _recipients.Count > 0 && !_failed;
+
         public async Task RunAsync()
         {
             try
@@ -136,9 +149,9 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
 
                 await connection.CloseAsync();
             }
-            catch (Exception e) when (e is IOException or SocketException or OperationCanceledException or InvalidOperationException)
+            catch (Exception e) when (e is IOException or SocketException or OperationCanceledException or InvalidOperationException or ArgumentOutOfRangeException)
             {
-                // The client is gone.
+                // The client is gone. One in memory that aborts ends the pipe under the writer, which then finds no room where it was told of some.
             }
 
             await connection.DisposeAsync();
@@ -152,15 +165,15 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
             {
                 case "EHLO":
                     string[] lines = ["mx.example", .. owner.Announces];
-                    return await AnswerAsync(line, string.Concat(lines.Select((l, i) => $"250{(i == lines.Length - 1 ? ' ' : '-')}{l}\r\n")));
+                    return await AnswerAsync(line, string.Concat(lines.Select((l, i) => $"250{(i == lines.Length - 1 ? ' ' : '-')}{l}\r\n")), () => Begin(""));
                 case "MAIL":
-                    _mail = "";
-                    _recipients.Clear();
-                    return await AnswerAsync(line, "250 2.1.0 Ok", () => _mail = line);
+                    return await AnswerAsync(line, _mail.Length == 0 ? "250 2.1.0 Ok" : "503 5.5.1 nested MAIL", () => Begin(line));
+                case "RSET":
+                    return await AnswerAsync(line, "250 2.0.0 Ok", () => Begin(""));
                 case "RCPT":
-                    return await AnswerAsync(line, _mail.Length == 0 ? "503 5.5.1 need MAIL" : "250 2.1.5 Ok", () => _recipients.Add(line));
+                    return await AnswerAsync(line, _mail.Length == 0 || _failed ? "503 5.5.1 need MAIL" : "250 2.1.5 Ok", () => _recipients.Add(line));
                 case "DATA":
-                    return await AnswerAsync(line, _recipients.Count == 0 ? "554 5.5.1 no valid recipients" : "354 go ahead") && (!_lastPositive || await DataAsync());
+                    return await AnswerAsync(line, !MayTake ? "554 5.5.1 no valid recipients" : "354 go ahead") && (!_lastPositive || await DataAsync());
                 case "BDAT":
                     return await ChunkAsync(line);
                 case "QUIT":
@@ -172,6 +185,14 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
         }
 
         private bool _lastPositive;
+
+        /// <summary>A transaction begins, or none is open any more.</summary>
+        private void Begin(string mail)
+        {
+            _mail = mail;
+            _failed = false;
+            _recipients.Clear();
+        }
 
         private async Task<bool> DataAsync()
         {
@@ -186,7 +207,9 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
 
                 if (line is [(byte)'.'])
                 {
-                    return await AnswerAsync(".", "250 2.0.0 Ok: queued as 12345", () => Keep([.. octets], chunked: false));
+                    bool open = await AnswerAsync(".", "250 2.0.0 Ok: queued as 12345", () => Keep([.. octets], chunked: false));
+                    Begin("");
+                    return open;
                 }
 
                 octets.AddRange(line is [(byte)'.', ..] ? line[1..] : line);
@@ -211,13 +234,40 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
                 }
             }
 
-            return await AnswerAsync(line, _recipients.Count == 0 ? "554 5.5.1 no valid recipients" : "250 2.0.0 Ok: queued as 12345", () => Keep(octets, chunked: true));
+            bool open = await AnswerAsync(line, !MayTake ? "554 5.5.1 no valid recipients" : "250 2.0.0 Ok: queued as 12345", () => Keep(octets, chunked: true));
+            if (_lastPositive || !owner.RefusedChunkStaysOpen)
+            {
+                Begin("");
+            }
+            else
+            {
+                _failed = true;
+            }
+
+            return open;
         }
 
         private void Keep(byte[] octets, bool chunked) => owner.Messages.Enqueue(new ReceivedMessage(_mail, [.. _recipients], octets, chunked));
 
+        private bool HasMore()
+        {
+            if (!_input.TryRead(out ReadResult result))
+            {
+                return false;
+            }
+
+            bool more = !result.Buffer.IsEmpty;
+            _input.AdvanceTo(result.Buffer.Start);
+            return more;
+        }
+
         private async Task<bool> AnswerAsync(string line, string usual, Action? accepted = null)
         {
+            if (line != "greeting")
+            {
+                owner.Heard.Enqueue((number, line, HasMore()));
+            }
+
             string reply = owner.Script?.Invoke(number, line) ?? usual;
             if (owner.Before is not null)
             {

@@ -14,7 +14,7 @@ namespace HighPerfMta.Engine.Delivery;
 /// records outcomes, and reports once for the whole batch. Between <see cref="Start"/> and its report the batch belongs to the worker,
 /// otherwise to the shard.
 /// </summary>
-internal sealed class CourierWorker : IValueTaskSource<bool>
+internal sealed partial class CourierWorker : IValueTaskSource<bool>
 {
     /// <summary>Jobs of one batch; several only when the site's queue is long.</summary>
     public const int MaxBatch = 8;
@@ -24,7 +24,7 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
     private readonly DeliveryShard _shard;
     private readonly DeliveryServices _services;
     private readonly ICourier _courier;
-    private readonly DeliveryTask _task = new();
+    private readonly DeliveryTask[] _tasks = new DeliveryTask[MaxBatch];
     private readonly List<int> _todo = [];
     private DateTimeOffset _due;
     private RecipientUpdate[] _updates = [];
@@ -69,6 +69,11 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
     public int Served { get; set; }
 
     public long IdleSince { get; set; }
+
+    public long HandedOverAt { get; set; }
+
+    /// <summary>The peer answered the last batch at once.</summary>
+    public bool Brisk { get; set; }
 
     /// <summary>Links of the shard's list of idle couriers.</summary>
     public CourierWorker? Older { get; set; }
@@ -126,8 +131,9 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
         for (int i = 0; i < Count; i++)
         {
             bool stop = SiteFailure is not null || Broken || _services.Stopping || Refused || (i > 0 && Site.Resting);
-            if (stop || _services.Pending.Has(Batch[i].Slot, Batch[i].Id))
+            if ((stop || _services.Pending.Has(Batch[i].Slot, Batch[i].Id)) && _tasks[i] is not { Ahead: SentAhead.Whole })
             {
+                await LeaveJobAsync(i);
                 continue;
             }
 
@@ -140,7 +146,7 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
     {
         try
         {
-            QueuedMessage message = await _services.LoadAsync(Batch[i].Slot);
+            QueuedMessage message = Batch[i].Message ?? await LoadAsync(i);
             Batch[i].Message = message;
             Batch[i].Result = await DeliverAsync(message, i);
         }
@@ -173,35 +179,36 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<JobResult> DeliverAsync(QueuedMessage message, int i)
     {
-        FindDue(message);
-        if (_todo.Count == 0)
+        DeliveryTask task = TaskOf(i);
+        bool begun = task.Ahead != SentAhead.None;
+        if (begun)
+        {
+            // What the job before has left is its own.
+            _todo.Clear();
+        }
+        else if (!FindDue(message))
         {
             PutOff(message);
         }
 
         _due = default;
-        while (_todo.Count > 0)
+        while (begun || _todo.Count > 0)
         {
-            FillTask(message);
-            AttemptBegan = _services.Time.GetUtcNow().UtcTicks;
-            _services.TransactionBegan();
-            try
+            if (!begun)
             {
-                await _courier.DeliverAsync(_task, _services.Cancellation);
-            }
-            finally
-            {
-                _services.TransactionEnded();
+                FillTask(task, message);
             }
 
-            if (IsRefusal(Batch[i].Requeues))
+            await TransactAsync(task, i, begun);
+            begun = false;
+            if (IsRefusal(task, Batch[i].Requeues))
             {
                 Refused = true;
                 _services.Queue.Keep(message);
                 return JobResult.Refused;
             }
 
-            int count = Judge(message, i);
+            int count = Judge(task, message, i);
             if (count > 0)
             {
                 await _services.Queue.UpdateAsync(message, _updates.AsMemory(0, count));
@@ -212,9 +219,10 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
                 break;
             }
 
-            if (_todo.Count > 0 && (Site.Waiting > 0 || _services.Pending.Has(message.Slot, message.Id)))
+            bool nextSent = task.Next is { Ahead: not SentAhead.None };
+            if (_todo.Count > 0 && (nextSent || Site.Waiting > 0 || _services.Pending.Has(message.Slot, message.Id)))
             {
-                // Failures are told first, and that needs the message as it is.
+                // Another transaction now would give up what was sent ahead. Failures are told first, and that needs the message as it is.
                 _services.Queue.Keep(message);
                 break;
             }
@@ -223,8 +231,23 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
         return JobResult.Tried;
     }
 
-    /// <summary>The recipients that are due: all but those that were tried for themselves when the job was interrupted.</summary>
-    private void FindDue(QueuedMessage message)
+    private async ValueTask TransactAsync(DeliveryTask task, int i, bool begun)
+    {
+        PrepareNext(i);
+        AttemptBegan = begun ? AttemptBegan : _services.Time.GetUtcNow().UtcTicks;
+        _services.TransactionBegan();
+        try
+        {
+            await _courier.DeliverAsync(task, _services.Cancellation);
+        }
+        finally
+        {
+            _services.TransactionEnded();
+        }
+    }
+
+    /// <summary>The recipients that are due: all but those that were tried for themselves when the job was interrupted. False when there are none.</summary>
+    private bool FindDue(QueuedMessage message)
     {
         long now = _services.Time.GetUtcNow().UtcTicks + DueTime.Unit;
         _todo.Clear();
@@ -236,6 +259,8 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
                 _todo.Add(recipient);
             }
         }
+
+        return _todo.Count > 0;
     }
 
     /// <summary>The entry said that the job is due and its states do not: it waits for what they say, for else it would be asked again at once, and for ever.</summary>
@@ -254,46 +279,52 @@ internal sealed class CourierWorker : IValueTaskSource<bool>
         }
     }
 
-    private void FillTask(QueuedMessage message)
+    private DeliveryTask TaskOf(int i) => _tasks[i] ??= new DeliveryTask();
+
+    private void FillTask(DeliveryTask task, QueuedMessage message)
     {
         int count = Math.Min(_todo.Count, _services.Options.RecipientsPerTransaction);
-        if (_task.RecipientIndexes.Length < count)
+        if (task.RecipientIndexes.Length < count)
         {
-            _task.RecipientIndexes = new int[count];
-            _task.Outcomes = new DeliveryOutcome[count];
-            _updates = new RecipientUpdate[count];
+            task.RecipientIndexes = new int[count];
+            task.Outcomes = new DeliveryOutcome[count];
         }
 
-        _task.Message = message;
-        _task.RecipientCount = count;
-        _todo.CopyTo(0, _task.RecipientIndexes, 0, count);
-        Array.Clear(_task.Outcomes);
+        task.Message = message;
+        task.RecipientCount = count;
+        _todo.CopyTo(0, task.RecipientIndexes, 0, count);
+        Array.Clear(task.Outcomes);
         _todo.RemoveRange(0, count);
     }
 
     /// <summary>No session came about although other sessions with the site work: the site is full, not down.</summary>
-    private bool IsRefusal(int requeues)
+    private bool IsRefusal(DeliveryTask task, int requeues)
     {
-        DeliveryOutcome first = _task.Outcomes[0];
+        DeliveryOutcome first = task.Outcomes[0];
         return first is { Status: DeliveryStatus.Deferred, Fault: FaultOwner.Site, Stage: DeliveryStage.Connect or DeliveryStage.Greeting or DeliveryStage.Hello }
             && !Established && Site.Established > 0 && requeues < MaxRequeues;
     }
 
     /// <summary>Turns the transaction's outcomes into updates and events; returns how many updates there are.</summary>
-    private int Judge(QueuedMessage message, int place)
+    private int Judge(DeliveryTask task, QueuedMessage message, int place)
     {
+        if (_updates.Length < task.RecipientCount)
+        {
+            _updates = new RecipientUpdate[task.RecipientCount];
+        }
+
         DateTimeOffset now = _services.Time.GetUtcNow();
         bool progress = false;
-        for (int i = 0; i < _task.RecipientCount; i++)
+        for (int i = 0; i < task.RecipientCount; i++)
         {
-            progress |= !IsTooManyRecipients(_task.Outcomes[i]);
+            progress |= !IsTooManyRecipients(task.Outcomes[i]);
         }
 
         int count = 0;
-        for (int i = 0; i < _task.RecipientCount; i++)
+        for (int i = 0; i < task.RecipientCount; i++)
         {
-            int recipient = _task.RecipientIndexes[i];
-            DeliveryOutcome outcome = _task.Outcomes[i];
+            int recipient = task.RecipientIndexes[i];
+            DeliveryOutcome outcome = task.Outcomes[i];
             RecipientState before = message.GetRecipient(recipient);
             NoteSite(outcome);
             if (outcome.Status == DeliveryStatus.Delivered)

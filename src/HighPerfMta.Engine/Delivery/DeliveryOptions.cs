@@ -23,6 +23,12 @@ public sealed record DeliveryOptions
     /// <summary>Messages sent over one connection before it is closed.</summary>
     public int MessagesPerConnection { get; init; } = 10_000;
 
+    /// <summary>
+    /// Messages on their way at once over one connection to a peer with PIPELINING (RFC 2920 §3.1 allows the next MAIL with the end of a message). A connection that breaks leaves so many
+    /// without an answer, and some of them may then arrive twice. 1: each waits for the answer to the one before.
+    /// </summary>
+    public int PipelinedMessages { get; init; } = 4;
+
     /// <summary>An idle connection is kept this long for the next message.</summary>
     public TimeSpan IdleTimeout { get; init; } = TimeSpan.FromSeconds(5);
 

@@ -11,6 +11,7 @@ internal sealed partial class DeliveryShard
         site.Busy--;
         site.InFlight -= worker.Count;
         worker.Served += worker.Count;
+        worker.Brisk = worker.Answers > 0 && _now - worker.HandedOverAt <= worker.Count * BriskTime;
         JudgeSite(site, worker);
         for (int i = worker.Count - 1; i >= 0; i--)
         {

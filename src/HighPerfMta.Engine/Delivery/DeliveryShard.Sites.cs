@@ -21,6 +21,9 @@ internal sealed partial class DeliveryShard
     /// <summary>A further connection is opened when jobs wait and none was handed over for this long: the ones there are slow.</summary>
     private static readonly long Stall = TimeSpan.FromMilliseconds(250).Ticks;
 
+    /// <summary>A peer that takes no longer than this for each message of a batch answers at once.</summary>
+    private static readonly long BriskTime = TimeSpan.FromMilliseconds(20).Ticks;
+
     /// <summary>How long a site is believed to take no more connections than it took.</summary>
     private static readonly long CeilingTime = TimeSpan.FromMinutes(1).Ticks;
 
@@ -272,7 +275,7 @@ internal sealed partial class DeliveryShard
 
     private void HandOver(SiteQueue site, CourierWorker worker)
     {
-        int share = site.Probing ? 1 : Math.Clamp(site.Waiting / (2 * Math.Max(1, site.Connections)), 1, CourierWorker.MaxBatch);
+        int share = site.Probing ? 1 : ShareOf(site, worker);
         long octets = 0;
         int count = 0;
         while (count < share && site.Peek() is not 0 and int slot)
@@ -307,7 +310,24 @@ internal sealed partial class DeliveryShard
         site.InFlight += count;
         site.Busy++;
         site.LastHandOver = _now;
+        worker.HandedOverAt = _now;
         worker.Start();
+    }
+
+    /// <summary>
+    /// Jobs for one courier: half of its part of what waits, so that those who are done sooner get more. To a peer that answers at once goes together what one connection may have on its way;
+    /// behind a slow one nothing waits that another connection could carry.
+    /// </summary>
+    private int ShareOf(SiteQueue site, CourierWorker worker)
+    {
+        int half = Math.Min(site.Waiting / (2 * Math.Max(1, site.Connections)), CourierWorker.MaxBatch);
+        if (!worker.Brisk)
+        {
+            return Math.Max(1, half);
+        }
+
+        int together = Math.Min((site.Waiting + site.Idle.Count) / (site.Idle.Count + 1), Math.Min(_services.Options.PipelinedMessages, CourierWorker.MaxBatch));
+        return Math.Max(1, Math.Max(half, together));
     }
 
     private void GoIdle(CourierWorker worker)

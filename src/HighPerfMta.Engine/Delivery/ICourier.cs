@@ -18,6 +18,26 @@ public sealed class DeliveryTask
     public int RecipientCount { get; set; }
 
     public DeliveryOutcome[] Outcomes { get; set; } = [];
+
+    /// <summary>
+    /// The transaction that comes after this one over the same courier, if nothing happens in between: a courier may send its commands with the end of this one. Null when it is not known.
+    /// </summary>
+    public DeliveryTask? Next { get; set; }
+
+    /// <summary>What of this transaction has left with an earlier one. The courier's alone to write.</summary>
+    internal SentAhead Ahead { get; set; }
+}
+
+/// <summary>How much of a transaction was sent with the end of an earlier one.</summary>
+internal enum SentAhead : byte
+{
+    None,
+
+    /// <summary>Commands without the message: it can be given up by closing the connection.</summary>
+    Envelope,
+
+    /// <summary>The message too: its reply has to be heard, for the peer may have taken it.</summary>
+    Whole,
 }
 
 /// <summary>What a courier's connection is worth after a transaction.</summary>
@@ -43,6 +63,11 @@ public interface ICourier : IAsyncDisposable
 
     /// <summary>Does the transaction; fills every outcome. Cancellation ends it with temporary outcomes (fault Local).</summary>
     ValueTask DeliverAsync(DeliveryTask task, CancellationToken cancellation);
+
+    /// <summary>
+    /// Gives up what was sent ahead of its turn (<see cref="DeliveryTask.Next"/>) when its turn does not come; the connection is gone then. Does nothing when nothing was sent.
+    /// </summary>
+    ValueTask AbandonAheadAsync();
 
     /// <summary>Says QUIT and closes, bounded by a few seconds.</summary>
     ValueTask QuitAsync();

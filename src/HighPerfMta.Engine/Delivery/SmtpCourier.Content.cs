@@ -24,13 +24,19 @@ internal sealed partial class SmtpCourier
             return new ValueTask<bool>(false);
         }
 
-        bool senderNeeds = envelope.Sender is { NeedsSmtpUtf8: true };
-        bool anyNeeds = senderNeeds || AnyRecipientNeedsUtf8(task);
-        _utf8 = _peerCan.SmtpUtf8 && (anyNeeds || envelope.SmtpUtf8);
-        _eightBit = _peerCan.EightBitMime && envelope.Body == BodyEncoding.EightBitMime;
-        bool lacksUtf8 = (anyNeeds || envelope.SmtpUtf8) && !_peerCan.SmtpUtf8;
-        bool lacksEightBit = envelope.Body == BodyEncoding.EightBitMime && !_peerCan.EightBitMime;
-        return lacksUtf8 || lacksEightBit ? FitAsync(task, senderNeeds, lacksUtf8, lacksEightBit, cancellation) : new ValueTask<bool>(true);
+        (bool lacksUtf8, bool lacksEightBit) = ChooseParameters(task);
+        return lacksUtf8 || lacksEightBit ? FitAsync(task, envelope.Sender is { NeedsSmtpUtf8: true }, lacksUtf8, lacksEightBit, cancellation) : new ValueTask<bool>(true);
+    }
+
+    /// <summary>The extensions that MAIL will name, and those which the envelope asks for and the peer lacks.</summary>
+    private (bool LacksUtf8, bool LacksEightBit) ChooseParameters(DeliveryTask task)
+    {
+        Envelope envelope = task.Message.Envelope;
+        bool utf8 = envelope.SmtpUtf8 || envelope.Sender is { NeedsSmtpUtf8: true } || AnyRecipientNeedsUtf8(task);
+        bool eightBit = envelope.Body == BodyEncoding.EightBitMime;
+        _utf8 = utf8 && _peerCan.SmtpUtf8;
+        _eightBit = eightBit && _peerCan.EightBitMime;
+        return (utf8 && !_peerCan.SmtpUtf8, eightBit && !_peerCan.EightBitMime);
     }
 
     private static bool AnyRecipientNeedsUtf8(DeliveryTask task)
@@ -220,6 +226,7 @@ internal sealed partial class SmtpCourier
             return await ReadEarlyReplyAsync();
         }
 
+        WriteAhead(task);
         LinkStatus status = await FlushAsync(DeliveryStage.Body, _options.BlockTimeout);
         if (status != LinkStatus.TimedOut)
         {

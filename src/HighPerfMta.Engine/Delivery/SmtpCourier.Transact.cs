@@ -26,6 +26,9 @@ internal sealed partial class SmtpCourier
     /// <summary>Octets of the message have left already.</summary>
     private bool _bodyBegun;
 
+    /// <summary>The peer did not take this transaction's RSET: it counts if MAIL is refused too.</summary>
+    private bool _resetRefused;
+
     private bool _answered;
     private bool _mailAccepted;
     private int _accepted;
@@ -43,12 +46,13 @@ internal sealed partial class SmtpCourier
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<bool> TransactAsync(DeliveryTask task, bool reused, CancellationToken cancellation)
     {
-        if (!await PrepareAsync(task, cancellation))
+        SentAhead ahead = TakeAhead(task);
+        if (ahead == SentAhead.None && !await PrepareAsync(task, cancellation))
         {
             return true;
         }
 
-        LinkStatus status = await RunAsync(task, cancellation);
+        LinkStatus status = await RunAsync(task, ahead, cancellation);
         if (status == LinkStatus.Ok && _fatal is null)
         {
             return true;
@@ -69,12 +73,13 @@ internal sealed partial class SmtpCourier
     }
 
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
-    private async ValueTask<LinkStatus> RunAsync(DeliveryTask task, CancellationToken cancellation)
+    private async ValueTask<LinkStatus> RunAsync(DeliveryTask task, SentAhead ahead, CancellationToken cancellation)
     {
-        BeginTransaction(task);
-        int end = task.RecipientCount;
+        BeginTransaction(task, ahead);
         bool chunk = _peerCan.Chunking && !_inline;
-        LinkStatus status = await SendEnvelopeAsync(task, chunk ? end - 1 : end, cancellation);
+        int last = chunk ? task.RecipientCount - 1 : task.RecipientCount;
+        LinkStatus status = ahead == SentAhead.None ? await SendEnvelopeAsync(task, last, cancellation)
+            : await ReadRepliesAsync(task, _peerCan.Chunking ? Reset : Mail, last + 1, LinkStatus.Ok);
         if (status != LinkStatus.Ok || _fatal is not null)
         {
             return status;
@@ -98,17 +103,19 @@ internal sealed partial class SmtpCourier
         return status;
     }
 
-    private void BeginTransaction(DeliveryTask task)
+    private void BeginTransaction(DeliveryTask task, SentAhead ahead)
     {
         _transactions++;
         _answered = false;
+        _resetRefused = false;
         _bodyBegun = false;
         _mailAccepted = false;
         _accepted = 0;
         _dataCode = 0;
         _mailRefusal = null;
         _fatal = null;
-        _inline = _peerCan.Chunking && _peerCan.Pipelining && task.Message.Size <= InlineLimit && task.RecipientCount <= Window - 3;
+        _inline = ahead == SentAhead.Whole
+            || (ahead == SentAhead.None && _peerCan.Chunking && _peerCan.Pipelining && task.Message.Size <= InlineLimit && task.RecipientCount <= Window - 3);
     }
 
     /// <summary>Sends the commands up to place <paramref name="last"/> and reads their replies. Stops early when there is nobody to send the message to.</summary>
@@ -134,22 +141,13 @@ internal sealed partial class SmtpCourier
                 }
             }
 
-            LinkStatus status = await FlushAsync(PlaceStage(task, first), _options.CommandTimeout);
-            for (int place = first; place < next && status is LinkStatus.Ok or LinkStatus.Lost && _fatal is null; place++)
+            if (_inline)
             {
-                if (!IsDecided(task, place))
-                {
-                    // Also when the flush failed: what the peer said before it closed is worth more than that it closed.
-                    status = await ReadAsync(PlaceStage(task, place), PlaceTimeout(task, place));
-                    if (status != LinkStatus.Ok)
-                    {
-                        return status;
-                    }
-
-                    Judge(task, place);
-                }
+                WriteAhead(task);
             }
 
+            LinkStatus status = await FlushAsync(PlaceStage(task, first), _options.CommandTimeout);
+            status = await ReadRepliesAsync(task, first, next, status);
             if (status != LinkStatus.Ok || _fatal is not null || _mailRefusal is not null)
             {
                 return status;
@@ -157,6 +155,28 @@ internal sealed partial class SmtpCourier
         }
 
         return LinkStatus.Ok;
+    }
+
+    /// <summary>Reads and judges the replies to the places from <paramref name="first"/> up to and without <paramref name="end"/>, whose commands were sent with the status given.</summary>
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
+    private async ValueTask<LinkStatus> ReadRepliesAsync(DeliveryTask task, int first, int end, LinkStatus status)
+    {
+        for (int place = first; place < end && status is LinkStatus.Ok or LinkStatus.Lost && _fatal is null; place++)
+        {
+            if (!IsDecided(task, place))
+            {
+                // Also when the flush failed: what the peer said before it closed is worth more than that it closed.
+                status = await ReadAsync(PlaceStage(task, place), PlaceTimeout(task, place));
+                if (status != LinkStatus.Ok)
+                {
+                    return status;
+                }
+
+                Judge(task, place);
+            }
+        }
+
+        return status;
     }
 
     /// <summary>A recipient that is not sent, or whose reply was read.</summary>
@@ -198,7 +218,7 @@ internal sealed partial class SmtpCourier
     private void Judge(DeliveryTask task, int place)
     {
         PeerReply reply = _link!.Reply;
-        if (reply.Code == 421 || (place == Reset && reply.Class != 2))
+        if (reply.Code == 421 || (place == Mail && _resetRefused && reply.Class != 2))
         {
             // As the first thing on a reused connection it means that the peer had enough of it: that is no answer to this transaction.
             _fatal = CourierOutcomes.FromReply(reply, _stage, _peer);
@@ -208,7 +228,9 @@ internal sealed partial class SmtpCourier
         _answered |= place != Reset;
         if (place == Reset)
         {
-            _needsReset = false;
+            // Not the end: the message may have left with it, and a peer that takes MAIL all the same has begun anew.
+            _resetRefused = reply.Class != 2;
+            _needsReset = _resetRefused;
         }
         else if (place == Mail)
         {

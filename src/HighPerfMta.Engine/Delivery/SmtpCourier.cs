@@ -27,7 +27,15 @@ internal sealed partial class SmtpCourier(Site site, CourierServices services) :
     public async ValueTask DeliverAsync(DeliveryTask task, CancellationToken cancellation)
     {
         Array.Clear(task.Outcomes, 0, task.RecipientCount);
-        await LeaveWornConnectionAsync();
+        if (_ahead is null)
+        {
+            await LeaveWornConnectionAsync();
+        }
+        else if (_ahead != task)
+        {
+            await AbandonAheadAsync();
+        }
+
         while (true)
         {
             bool reused = _link is not null;
@@ -71,6 +79,12 @@ internal sealed partial class SmtpCourier(Site site, CourierServices services) :
             return;
         }
 
+        if (_ahead is not null)
+        {
+            await AbandonAheadAsync();
+            return;
+        }
+
         Forget();
         await SayGoodbyeAsync(link);
     }
@@ -109,6 +123,7 @@ internal sealed partial class SmtpCourier(Site site, CourierServices services) :
 
     private void Forget()
     {
+        ForgetAhead();
         _link = null;
         _watch.Dispose();
         _watch = default;

@@ -16,23 +16,26 @@ public sealed class PipeSocketConnection : IConnection
     /// <summary>Octets of late input that an orderly close throws away before it stops being orderly.</summary>
     private const long DrainLimit = 1 << 20;
 
-    private readonly Socket _socket;
+    private readonly TcpSocket _socket;
+    private readonly SocketPoller _poller;
+    private readonly SocketSignals _signals = new();
     private readonly SocketReader _input;
     private readonly SocketWriter _output;
+    private IPEndPoint? _local;
     private int _disposed;
 
-    private PipeSocketConnection(Socket socket)
+    private PipeSocketConnection(TcpSocket socket, SocketPoller poller, IPEndPoint? remote)
     {
-        Remote = socket.RemoteEndPoint as IPEndPoint;
-        Local = socket.LocalEndPoint as IPEndPoint;
+        Remote = remote;
         _socket = socket;
-        _input = new SocketReader(socket);
-        _output = new SocketWriter(socket);
+        _poller = poller;
+        _input = new SocketReader(socket, _signals);
+        _output = new SocketWriter(socket, _signals, WatchOutput);
     }
 
     public IPEndPoint? Remote { get; }
 
-    public IPEndPoint? Local { get; }
+    public IPEndPoint? Local => _local ??= ReadLocal();
 
     public PipeReader Input => _input;
 
@@ -45,12 +48,53 @@ public sealed class PipeSocketConnection : IConnection
         ArgumentNullException.ThrowIfNull(socket);
         try
         {
-            socket.NoDelay = true;
-            return new PipeSocketConnection(socket);
+            IPEndPoint? remote = socket.RemoteEndPoint as IPEndPoint;
+            return Create(TcpSocket.Take(socket), remote);
         }
         catch
         {
             socket.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Takes over a connected socket.</summary>
+    internal static PipeSocketConnection Create(TcpSocket socket, IPEndPoint? remote)
+    {
+        PipeSocketConnection connection = new(socket, SocketPoller.Next(), remote);
+        try
+        {
+            connection._poller.Add(connection._signals, socket, output: false);
+            return connection;
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Connects a socket; the connection owns it from here on.</summary>
+    /// <exception cref="SocketException">There is no connection; the socket is closed.</exception>
+    /// <exception cref="OperationCanceledException">The same.</exception>
+    internal static async ValueTask<PipeSocketConnection> ConnectAsync(TcpSocket socket, IPEndPoint remote, CancellationToken cancellation)
+    {
+        PipeSocketConnection connection = new(socket, SocketPoller.Next(), remote);
+        try
+        {
+            cancellation.ThrowIfCancellationRequested();
+            bool connected = socket.Connect(remote);
+            connection._poller.Add(connection._signals, socket, output: !connected);
+            if (!connected)
+            {
+                await connection.ConnectedAsync(cancellation);
+            }
+
+            return connection;
+        }
+        catch
+        {
+            await connection.DisposeAsync();
             throw;
         }
     }
@@ -63,9 +107,9 @@ public sealed class PipeSocketConnection : IConnection
     {
         try
         {
-            return _input.HasUnread || _socket.Poll(0, SelectMode.SelectRead);
+            return _input.HasUnread || _socket.HasInput();
         }
-        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        catch (ObjectDisposedException)
         {
             return true;
         }
@@ -82,7 +126,7 @@ public sealed class PipeSocketConnection : IConnection
         {
             using CancellationTokenSource limit = new(closeLimit);
             await Output.FlushAsync(limit.Token);
-            _socket.Shutdown(SocketShutdown.Send);
+            _socket.EndOutput();
             long drained = 0;
             while (drained < DrainLimit)
             {
@@ -107,15 +151,14 @@ public sealed class PipeSocketConnection : IConnection
     {
         try
         {
-            // A reset frees what a stuck peer left in the kernel's send buffer.
-            _socket.LingerState = new LingerOption(enable: true, seconds: 0);
+            _socket.ResetOnClose();
         }
-        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        catch (ObjectDisposedException)
         {
             // Closed already.
         }
 
-        _socket.Dispose();
+        CloseSocket();
     }
 
     public async ValueTask DisposeAsync()
@@ -125,8 +168,41 @@ public sealed class PipeSocketConnection : IConnection
             return;
         }
 
-        _socket.Dispose();
+        CloseSocket();
         await Output.CompleteAsync();
         await Input.CompleteAsync();
+    }
+
+    private IPEndPoint? ReadLocal()
+    {
+        try
+        {
+            return _socket.Local();
+        }
+        catch (ObjectDisposedException)
+        {
+            return null;
+        }
+    }
+
+    private async ValueTask ConnectedAsync(CancellationToken cancellation)
+    {
+        await using (cancellation.UnsafeRegister(static signal => ((SocketSignal)signal!).Set(inline: false), _signals.Writable))
+        {
+            await _signals.Writable.WaitAsync();
+        }
+
+        cancellation.ThrowIfCancellationRequested();
+        _socket.ThrowIfFailed();
+    }
+
+    private void WatchOutput() => _poller.WatchOutput(_signals, _socket);
+
+    /// <summary>Whoever waits for the socket sees that it is closed.</summary>
+    private void CloseSocket()
+    {
+        _socket.Dispose();
+        _poller.Remove(_signals);
+        _signals.SetAll();
     }
 }

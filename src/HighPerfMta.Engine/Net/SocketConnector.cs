@@ -11,23 +11,7 @@ public sealed class SocketConnector(IPAddress? source4 = null, IPAddress? source
     public async ValueTask<IConnection> ConnectAsync(IPEndPoint remote, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(remote);
-        Socket socket = new(remote.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
-        try
-        {
-            IPAddress? source = remote.AddressFamily == AddressFamily.InterNetworkV6 ? source6 : source4;
-            if (source is not null)
-            {
-                socket.Bind(new IPEndPoint(source, 0));
-            }
-
-            await socket.ConnectAsync(remote, cancellation);
-        }
-        catch
-        {
-            socket.Dispose();
-            throw;
-        }
-
-        return PipeSocketConnection.Create(socket);
+        TcpSocket socket = TcpSocket.Create(remote.AddressFamily, remote.AddressFamily == AddressFamily.InterNetworkV6 ? source6 : source4);
+        return await PipeSocketConnection.ConnectAsync(socket, remote, cancellation);
     }
 }

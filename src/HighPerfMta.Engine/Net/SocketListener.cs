@@ -11,25 +11,33 @@ namespace HighPerfMta.Engine.Net;
 public sealed partial class SocketListener : IAsyncDisposable
 {
     private const int Backlog = 4096;
+
+    /// <summary>Connections taken in a row on a poller's thread; then the pool goes on, and the poller's sockets have their turn.</summary>
+    private const int MostInline = 64;
+
     private static readonly TimeSpan ErrorPause = TimeSpan.FromMilliseconds(75);
 
     private readonly Socket _socket;
     private readonly ConnectionGate _gate;
-    private readonly Action<Socket> _accepted;
+    private readonly Action<PipeSocketConnection> _accepted;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
     private readonly CancellationTokenSource _stop = new();
+    private readonly SocketPoller _poller = SocketPoller.Next();
+    private readonly SocketSignals _signals = new();
+    private readonly SocketAddress _peer = TcpSocket.NewPeer();
     private Task _loop = Task.CompletedTask;
+    private int _inline;
     private int _disposed;
 
     /// <summary>Binds and listens; connections queue up until <see cref="Start"/>.</summary>
     /// <param name="address">Where to listen; port 0 takes a free one. IPv6 listens for IPv6 alone.</param>
-    /// <param name="gate">Where a place is taken before accept. Whoever gets the socket gives the place back.</param>
-    /// <param name="accepted">Takes over an accepted socket and its place; must not block or throw.</param>
+    /// <param name="gate">Where a place is taken before accept. Whoever gets the connection gives the place back.</param>
+    /// <param name="accepted">Takes over an accepted connection and its place; must not block or throw.</param>
     /// <param name="time">For the pause after an error.</param>
     /// <param name="logger">Accept errors.</param>
     /// <exception cref="SocketException">The address cannot be bound.</exception>
-    public SocketListener(IPEndPoint address, ConnectionGate gate, Action<Socket> accepted, TimeProvider time, ILogger logger)
+    public SocketListener(IPEndPoint address, ConnectionGate gate, Action<PipeSocketConnection> accepted, TimeProvider time, ILogger logger)
     {
         ArgumentNullException.ThrowIfNull(address);
         _gate = gate;
@@ -43,13 +51,18 @@ public sealed partial class SocketListener : IAsyncDisposable
     /// <summary>The bound address with its real port.</summary>
     public IPEndPoint Endpoint { get; }
 
-    public void Start() => _loop = Task.Run(AcceptLoopAsync);
+    public void Start()
+    {
+        _poller.Add(_signals, _socket.SafeHandle, output: false);
+        _loop = Task.Run(AcceptLoopAsync);
+    }
 
     /// <summary>Stops accepting at once; connections still in the backlog are reset by the kernel.</summary>
     public void Close()
     {
         _stop.Cancel();
         _socket.Dispose();
+        _signals.SetAll();
     }
 
     /// <summary>As <see cref="Close"/>, and returns when the accept loop has ended.</summary>
@@ -62,6 +75,7 @@ public sealed partial class SocketListener : IAsyncDisposable
 
         Close();
         await _loop;
+        _poller.Remove(_signals);
         _stop.Dispose();
     }
 
@@ -87,6 +101,7 @@ public sealed partial class SocketListener : IAsyncDisposable
 
             socket.Bind(address);
             socket.Listen(Backlog);
+            socket.Blocking = false;
             return socket;
         }
         catch
@@ -106,9 +121,9 @@ public sealed partial class SocketListener : IAsyncDisposable
             {
                 await _gate.EnterAsync(stop);
                 placed = true;
-                Socket socket = await _socket.AcceptAsync(stop);
+                PipeSocketConnection connection = await AcceptAsync(stop);
                 placed = false;
-                _accepted(socket);
+                _accepted(connection);
             }
             catch (Exception) when (stop.IsCancellationRequested)
             {
@@ -129,6 +144,27 @@ public sealed partial class SocketListener : IAsyncDisposable
                 AcceptFailed(_logger, e, Endpoint);
                 await PauseAsync(stop);
             }
+        }
+    }
+
+    private async ValueTask<PipeSocketConnection> AcceptAsync(CancellationToken stop)
+    {
+        while (true)
+        {
+            stop.ThrowIfCancellationRequested();
+            if (SocketPoller.IsCurrent && ++_inline > MostInline)
+            {
+                _inline = 0;
+                await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+            }
+
+            if (TcpSocket.TryAccept(_socket, _peer, out IPEndPoint? remote) is { } socket)
+            {
+                return PipeSocketConnection.Create(socket, remote);
+            }
+
+            _inline = 0;
+            await _signals.Readable.WaitAsync();
         }
     }
 

@@ -8,12 +8,10 @@ namespace HighPerfMta.Engine.Net;
 
 /// <summary>
 /// The receive side of a socket as a pipe's end, without a pipe: one buffer, filled by whoever reads, on its own thread. There is no loop that receives
-/// ahead, so the kernel's buffer is what bounds the peer. The buffer is as large as the peer's pieces have lately been: a waiting session holds
-/// <see cref="Smallest"/> octets, a body comes in pieces of <see cref="Largest"/>. What is read is always one segment.
+/// ahead, so the kernel's buffer is what bounds the peer. The buffer is as large as the peer's pieces have lately been: <see cref="Smallest"/> octets for commands, <see cref="Largest"/> for a
+/// body; who waits with nothing unread holds none. What is read is always one segment.
 /// </summary>
-#pragma warning disable CA1001 // The source of cancellation has neither a timer nor a handle.
-internal sealed class SocketReader(Socket socket) : PipeReader
-#pragma warning restore CA1001
+internal sealed class SocketReader(TcpSocket socket, SocketSignals signals) : PipeReader
 {
     /// <summary>Octets received at a time from a peer that sends commands.</summary>
     public const int Smallest = 2 << 10;
@@ -24,7 +22,15 @@ internal sealed class SocketReader(Socket socket) : PipeReader
     /// <summary>Octets that a reader may leave unconsumed: far more than any line or reply that a parser waits for.</summary>
     public const int Limit = 1 << 20;
 
-    private CancellationTokenSource _cancel = new();
+    /// <summary>Receives in a row that did not wait, on a poller's thread; the pool goes on after so many: 1 MiB of a body.</summary>
+    public const int MostInline = 16;
+
+    private volatile bool _cancelled;
+
+    /// <summary>The socket may have something: not all that came was taken, or the stream ends.</summary>
+    private bool _mayHave;
+
+    private int _inline;
     private byte[] _buffer = [];
     private int _start;
     private int _end;
@@ -43,7 +49,7 @@ internal sealed class SocketReader(Socket socket) : PipeReader
     public override bool TryRead(out ReadResult result)
     {
         ThrowIfCompleted();
-        if (_cancel.IsCancellationRequested)
+        if (_cancelled)
         {
             result = TakeCancelled();
             return true;
@@ -63,14 +69,12 @@ internal sealed class SocketReader(Socket socket) : PipeReader
         }
 
         cancellationToken.ThrowIfCancellationRequested();
-        Room();
-        ValueTask<int> receive = socket.ReceiveAsync(_buffer.AsMemory(_end), SocketFlags.None, _cancel.Token);
-        if (receive.IsCompletedSuccessfully && !cancellationToken.CanBeCanceled)
+        if (_mayHave && SocketPoller.IsCurrent && ++_inline > MostInline)
         {
-            return new ValueTask<ReadResult>(Received(receive.GetAwaiter().GetResult()));
+            return HopAsync();
         }
 
-        return WaitAsync(receive, cancellationToken);
+        return TryReceive() ? new ValueTask<ReadResult>(Result(isCanceled: false)) : WaitAsync(cancellationToken);
     }
 
     public override void AdvanceTo(SequencePosition consumed) => AdvanceTo(consumed, consumed);
@@ -95,7 +99,11 @@ internal sealed class SocketReader(Socket socket) : PipeReader
     }
 
     /// <summary>Safe from any thread.</summary>
-    public override void CancelPendingRead() => Volatile.Read(ref _cancel).Cancel();
+    public override void CancelPendingRead()
+    {
+        _cancelled = true;
+        signals.Readable.Set(inline: false);
+    }
 
     /// <summary>Gives the buffer back; no read may be under way.</summary>
     public override void Complete(Exception? exception = null)
@@ -110,18 +118,33 @@ internal sealed class SocketReader(Socket socket) : PipeReader
     }
 
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
-    private async ValueTask<ReadResult> WaitAsync(ValueTask<int> receive, CancellationToken cancellation)
+    private async ValueTask<ReadResult> WaitAsync(CancellationToken cancellation)
     {
+        _inline = 0;
         CancellationTokenRegistration registration = cancellation.UnsafeRegister(static reader => ((SocketReader)reader!).CancelPendingRead(), this);
         try
         {
-            return Received(await receive);
-        }
-        catch (OperationCanceledException) when (_cancel.IsCancellationRequested)
-        {
-            ReadResult cancelled = TakeCancelled();
-            cancellation.ThrowIfCancellationRequested();
-            return cancelled;
+            while (true)
+            {
+                if (!HasUnread)
+                {
+                    Release();
+                }
+
+                await signals.Readable.WaitAsync();
+                if (_cancelled)
+                {
+                    ReadResult cancelled = TakeCancelled();
+                    cancellation.ThrowIfCancellationRequested();
+                    return cancelled;
+                }
+
+                _mayHave = true;
+                if (TryReceive())
+                {
+                    return Result(isCanceled: false);
+                }
+            }
         }
         finally
         {
@@ -129,9 +152,49 @@ internal sealed class SocketReader(Socket socket) : PipeReader
         }
     }
 
-    private ReadResult Received(int count)
+    /// <summary>Others whose sockets the poller watches have their turn; this reader goes on on the pool.</summary>
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
+    private async ValueTask<ReadResult> HopAsync()
     {
+        _inline = 0;
+        await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+        return TryReceive() ? Result(isCanceled: false) : await WaitAsync(CancellationToken.None);
+    }
+
+    /// <summary>Takes what the socket has; false when that is nothing yet.</summary>
+    private bool TryReceive()
+    {
+        if (!_mayHave)
+        {
+            return false;
+        }
+
+        Room();
         int asked = _buffer.Length - _end;
+        int count;
+        try
+        {
+            count = socket.Receive(_buffer.AsSpan(_end));
+        }
+        catch (ObjectDisposedException)
+        {
+            throw new SocketException((int)SocketError.OperationAborted);
+        }
+
+        if (count < 0)
+        {
+            _mayHave = false;
+            return false;
+        }
+
+        // Less than there was room for: all of it. The end of the stream is told once, maybe before this.
+        _mayHave = count == asked || signals.Ended;
+        Received(count, asked);
+        return true;
+    }
+
+    private void Received(int count, int asked)
+    {
         _end += count;
         _ended = count == 0;
 
@@ -144,8 +207,6 @@ internal sealed class SocketReader(Socket socket) : PipeReader
         {
             _next = Math.Max(Smallest, _next / 8);
         }
-
-        return Result(isCanceled: false);
     }
 
     /// <summary>Makes room behind what was not consumed.</summary>
@@ -176,7 +237,7 @@ internal sealed class SocketReader(Socket socket) : PipeReader
 
     private ReadResult TakeCancelled()
     {
-        Volatile.Write(ref _cancel, new CancellationTokenSource());
+        _cancelled = false;
         return Result(isCanceled: true);
     }
 

@@ -10,13 +10,17 @@ namespace HighPerfMta.Engine.Net;
 /// The send side of a socket as a pipe's end, without a pipe: one buffer, sent by whoever flushes, on its own thread. A flush that has ended means that the kernel
 /// has the octets. Between flushes no buffer is held.
 /// </summary>
-internal sealed class SocketWriter(Socket socket) : PipeWriter
+/// <param name="socket">Where the octets go.</param>
+/// <param name="signals">Of the socket.</param>
+/// <param name="watchOutput">Called once, when the peer is first slower than we: from then on the signals tell when there is room again.</param>
+internal sealed class SocketWriter(TcpSocket socket, SocketSignals signals, Action watchOutput) : PipeWriter
 {
     private const int Smallest = 1 << 10;
 
     private byte[] _buffer = [];
     private int _end;
     private bool _completed;
+    private bool _watched;
 
     public override bool CanGetUnflushedBytes => true;
 
@@ -50,13 +54,14 @@ internal sealed class SocketWriter(Socket socket) : PipeWriter
             return default;
         }
 
-        ValueTask<int> send = socket.SendAsync(_buffer.AsMemory(0, _end), SocketFlags.None, cancellationToken);
-        if (send.IsCompletedSuccessfully)
+        int sent = TrySend(0);
+        if (sent < _end)
         {
-            return Sent(send.GetAwaiter().GetResult(), cancellationToken);
+            return SendAsync(sent, cancellationToken);
         }
 
-        return SendAsync(send, cancellationToken);
+        Release();
+        return default;
     }
 
     /// <summary>Flushes end with the connection's deadline, which aborts it.</summary>
@@ -72,28 +77,50 @@ internal sealed class SocketWriter(Socket socket) : PipeWriter
         }
     }
 
-    private ValueTask<FlushResult> Sent(int count, CancellationToken cancellation)
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
+    private async ValueTask<FlushResult> SendAsync(int sent, CancellationToken cancellation)
     {
-        if (count < _end)
+        if (!_watched)
         {
-            return SendAsync(new ValueTask<int>(count), cancellation);
+            _watched = true;
+            watchOutput();
+        }
+
+        CancellationTokenRegistration registration = cancellation.UnsafeRegister(static signal => ((SocketSignal)signal!).Set(inline: false), signals.Writable);
+        try
+        {
+            while (sent < _end)
+            {
+                await signals.Writable.WaitAsync();
+                cancellation.ThrowIfCancellationRequested();
+                sent = TrySend(sent);
+            }
+        }
+        finally
+        {
+            await registration.DisposeAsync();
         }
 
         Release();
         return default;
     }
 
-    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
-    private async ValueTask<FlushResult> SendAsync(ValueTask<int> send, CancellationToken cancellation)
+    /// <summary>Sends what the kernel takes of the octets from <paramref name="sent"/> on; how many have left then.</summary>
+    private int TrySend(int sent)
     {
-        int sent = await send;
-        while (sent < _end)
+        try
         {
-            sent += await socket.SendAsync(_buffer.AsMemory(sent, _end - sent), SocketFlags.None, cancellation);
+            while (sent < _end && socket.Send(_buffer.AsSpan(sent, _end - sent)) is >= 0 and int count)
+            {
+                sent += count;
+            }
+        }
+        catch (ObjectDisposedException)
+        {
+            throw new SocketException((int)SocketError.OperationAborted);
         }
 
-        Release();
-        return default;
+        return sent;
     }
 
     private void Release()

@@ -78,7 +78,7 @@ public sealed class SmtpServer : IAsyncDisposable
             try
             {
                 ListenerProfile profile = listener.Profile;
-                _listeners.Add(new SocketListener(listener.Address, _gate, socket => Accept(socket, profile), _context.Time, _logger));
+                _listeners.Add(new SocketListener(listener.Address, _gate, connection => Accept(connection, profile), _context.Time, _logger));
             }
             catch (SocketException e)
             {
@@ -175,17 +175,14 @@ public sealed class SmtpServer : IAsyncDisposable
         return end;
     }
 
-    /// <summary>On the accept loop: hands the connection to the thread pool, so that no session ever delays the next accept.</summary>
-    private void Accept(Socket socket, ListenerProfile profile) =>
-        ThreadPool.UnsafeQueueUserWorkItem(static state => _ = state.Server.RunAsync(state.Socket, state.Profile),
-            (Server: this, Socket: socket, Profile: profile), preferLocal: false);
+    /// <summary>On the accept loop, which goes on when the session first waits: for its client's first command.</summary>
+    private void Accept(PipeSocketConnection connection, ListenerProfile profile) => _ = RunAsync(connection, profile);
 
-    private async Task RunAsync(Socket socket, ListenerProfile profile)
+    private async Task RunAsync(PipeSocketConnection connection, ListenerProfile profile)
     {
         IPAddress? admitted = null;
         try
         {
-            PipeSocketConnection connection = PipeSocketConnection.Create(socket);
             _context.Metrics.Connections.Add(1);
             IPAddress client = RelayPolicy.Normalize(connection.Remote!.Address);
             Admission admission = _gate.Admit(client);
@@ -202,13 +199,13 @@ public sealed class SmtpServer : IAsyncDisposable
         catch (Exception e) when (e is SocketException or IOException or ObjectDisposedException or InvalidOperationException)
         {
             SmtpLog.ConnectionBroke(_logger, e, null);
-            socket.Dispose();
+            await connection.DisposeAsync();
         }
         catch (Exception e)
         {
             // Nobody awaits this task: a bug must be seen here, and the client must not wait for ever.
             SmtpLog.SessionFailed(_logger, e, null);
-            socket.Dispose();
+            await connection.DisposeAsync();
         }
         finally
         {

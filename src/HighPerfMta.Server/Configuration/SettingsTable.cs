@@ -134,6 +134,8 @@ internal static class SettingsTable
             "Connections to one site: the MX hosts behind one or many domains, or one next hop."),
         Of("messages_per_connection", Kinds.Number(1, 10_000_000), static c => c.Delivery.MessagesPerConnection, static (c, v) => c.Delivery = c.Delivery with { MessagesPerConnection = v },
             "Messages after which a connection is closed."),
+        Of("pipelined_messages", Kinds.Number(1, 100), static c => c.Delivery.PipelinedMessages, static (c, v) => c.Delivery = c.Delivery with { PipelinedMessages = v },
+            "Messages on their way at once over one connection to a peer with PIPELINING. If it breaks, those without an answer are sent again and may arrive twice; 1: one at a time."),
         Of("recipients_per_transaction", Kinds.Number(1, 10_000), static c => c.Delivery.RecipientsPerTransaction, static (c, v) => c.Delivery = c.Delivery with { RecipientsPerTransaction = v },
             "Recipients sent with one copy of a message."),
         Of("smtp_port", Kinds.Number(1, 65_535), static c => c.Delivery.SmtpPort, static (c, v) => c.Delivery = c.Delivery with { SmtpPort = v },

@@ -41,6 +41,58 @@ public class PostfixTests
         }
     }
 
+    /// <summary>Both with CHUNKING, as Postfix is by itself, and without: then it sees the next envelope behind the end of a message.</summary>
+    [Theory]
+    [InlineData("", 4)]
+    [InlineData("", 1)]
+    [InlineData("smtpd_discard_ehlo_keywords = chunking", 4)]
+    public async Task Many_messages_over_few_connections_to_postfix_arrive_once_each(string mainCf, int pipelined)
+    {
+        const int Messages = 400;
+        Peer.Require("postfix");
+        await using CapturingSink sink = new();
+        await using PostfixInstance postfix = await PostfixInstance.StartAsync($"""
+            relayhost = [127.0.0.1]:{Text(sink.Port)}
+            {mainCf}
+            """);
+        await using MtaProcess mta = await MtaProcess.StartAsync($"""
+            [delivery]
+            connections_per_site = 2
+            pipelined_messages = {Text(pipelined)}
+
+            [[route]]
+            domains = ["*"]
+            to = "smtp://127.0.0.1:{Text(postfix.Port)}"
+            """);
+        await Task.WhenAll(Enumerable.Range(0, 8).Select(session => SendNumberedAsync(mta.Port, Enumerable.Range(session * Messages / 8, Messages / 8))));
+        List<string> subjects = [];
+        for (int i = 0; i < Messages; i++)
+        {
+            CapturedMessage got = await sink.NextAsync();
+            Assert.Equal(["rcpt@example.net"], got.Recipients);
+            using MemoryStream bytes = new(Encoding.Latin1.GetBytes(got.Content));
+            using MimeMessage parsed = await MimeMessage.LoadAsync(bytes, TestContext.Current.CancellationToken);
+            Assert.Equal(parsed.Subject, Assert.IsType<TextPart>(parsed.Body).Text.TrimEnd());
+            subjects.Add(parsed.Subject!);
+        }
+
+        Assert.Equal(Enumerable.Range(0, Messages).Select(static i => $"message {Text(i)}").Order(StringComparer.Ordinal), subjects.Order(StringComparer.Ordinal));
+        Assert.False(sink.TryNext(out _));
+        Assert.DoesNotContain("improper command pipelining", postfix.Log, StringComparison.Ordinal);
+        Assert.InRange(postfix.Log.Split('\n').Count(static l => l.Contains("smtpd", StringComparison.Ordinal) && l.Contains(": connect from", StringComparison.Ordinal)), 1, 40);
+    }
+
+    private static async Task SendNumberedAsync(int port, IEnumerable<int> numbers)
+    {
+        using SmtpClient client = await ConnectAsync(port);
+        foreach (int number in numbers)
+        {
+            using MimeMessage message = Compose($"message {Text(number)}");
+            message.Body = new TextPart("plain") { Text = $"message {Text(number)}\r\n" };
+            await client.SendAsync(message, TestContext.Current.CancellationToken);
+        }
+    }
+
     [Fact]
     public async Task Postfix_refuses_a_recipient_and_the_sender_gets_a_report()
     {

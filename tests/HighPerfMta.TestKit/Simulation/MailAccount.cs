@@ -24,6 +24,9 @@ public sealed class MailAccount
     /// <summary>Deliveries of what a peer had already, after a crash or an unknown outcome.</summary>
     public int Duplicates { get; private set; }
 
+    /// <summary>Messages that were sent whole before their turn.</summary>
+    public int SentWhole { get; set; }
+
     public int Reports { get; private set; }
 
     /// <summary>Of recipients found after a start that were finished before it: their ends had not become durable.</summary>
@@ -138,6 +141,13 @@ public sealed class MailAccount
         }
 
         recipient.TakenInLife = known ? life.Number : recipient.TakenInLife;
+    }
+
+    /// <summary>The server got the answer with which a peer took a message before its turn.</summary>
+    public void Heard(SimulatedLife life, QueuedMessage message, int index)
+    {
+        Told?.Invoke($"  {message.Id} to recipient {index} is heard of");
+        _mail[message.Id].Recipients[index].TakenInLife = life.Number;
     }
 
     /// <summary>A report was made and is durable.</summary>

@@ -112,6 +112,11 @@ public sealed class SimulatedNetwork(Random random, MailAccount account)
     {
         private readonly int _site = site.Key["mx:mx".Length] - '0';
 
+        /// <summary>What the peer said to messages that were sent whole and whose turn has not come.</summary>
+        private readonly Dictionary<DeliveryTask, DeliveryOutcome[]> _answers = [];
+
+        private DeliveryTask? _ahead;
+
         public CourierState State { get; private set; } = CourierState.Closed;
 
         private PeerMood Mood => network._peers[_site] is var mood && mood != PeerMood.Capricious ? mood : (PeerMood)network.Next((int)PeerMood.Capricious);
@@ -127,6 +132,11 @@ public sealed class SimulatedNetwork(Random random, MailAccount account)
             {
                 End(task, ScriptedCouriers.Cancelled);
             }
+            catch
+            {
+                Lose();
+                throw;
+            }
             finally
             {
                 view.Count(-1);
@@ -137,6 +147,7 @@ public sealed class SimulatedNetwork(Random random, MailAccount account)
         {
             PeerMood mood = Mood;
             await Task.Yield();
+            DeliveryOutcome[]? answer = TakeTurn(task);
             if (mood == PeerMood.Refuses && (State == CourierState.Closed || network.Next(2) == 0))
             {
                 End(task, ScriptedCouriers.SiteDown);
@@ -160,6 +171,11 @@ public sealed class SimulatedNetwork(Random random, MailAccount account)
                 return;
             }
 
+            if (answer is not null && Hear(task, answer, mood))
+            {
+                return;
+            }
+
             await ReadBodyAsync(task, cancellation);
             for (int i = 0; i < task.RecipientCount; i++)
             {
@@ -167,7 +183,80 @@ public sealed class SimulatedNetwork(Random random, MailAccount account)
             }
 
             await Task.Yield();
+            SendAhead(task);
             Take(task, mood);
+        }
+
+        /// <summary>What the peer said to the task when it was sent whole before its turn; null: it was not.</summary>
+        private DeliveryOutcome[]? TakeTurn(DeliveryTask task)
+        {
+            if (_ahead != task)
+            {
+                GiveUp();
+                return null;
+            }
+
+            task.Ahead = SentAhead.None;
+            _ahead = task.Next is { Ahead: not SentAhead.None } next ? next : null;
+            _answers.Remove(task, out DeliveryOutcome[]? answer);
+            return answer;
+        }
+
+        /// <summary>False when the answer is lost with the connection and the message goes again at once.</summary>
+        private bool Hear(DeliveryTask task, DeliveryOutcome[] answer, PeerMood mood)
+        {
+            if (mood == PeerMood.Dies || network.Next(8) == 0)
+            {
+                End(task, LostAfterDot);
+                State = network.Next(2) == 0 ? CourierState.Ready : CourierState.Closed;
+                return State == CourierState.Closed;
+            }
+
+            for (int i = 0; i < task.RecipientCount; i++)
+            {
+                task.Outcomes[i] = answer[i];
+                if (answer[i].Status == DeliveryStatus.Delivered && !life.IsDead)
+                {
+                    network._account.Heard(life, task.Message, task.RecipientIndexes[i]);
+                }
+            }
+
+            return true;
+        }
+
+        /// <summary>Some of what comes next leaves with the task's end.</summary>
+        private void SendAhead(DeliveryTask task)
+        {
+            for (DeliveryTask? next = task.Next; next is not null && network.Next(4) > 0; next = next.Next)
+            {
+                next.Ahead = network.Next(3) > 0 && TrySendWhole(next) ? SentAhead.Whole : SentAhead.Envelope;
+                _ahead ??= next;
+                if (next.Ahead == SentAhead.Envelope)
+                {
+                    return;
+                }
+            }
+        }
+
+        private bool TrySendWhole(DeliveryTask task)
+        {
+            using Queue.BodyReader reader = life.Queue.OpenBody(task.Message);
+            if (reader.Whole.Length != task.Message.Size || reader.Whole.IsEmpty)
+            {
+                return false;
+            }
+
+            PeerMood mood = Mood;
+            DeliveryOutcome[] answer = [.. Enumerable.Range(0, task.RecipientCount).Select(i => Judge(mood, i))];
+            if (!life.IsDead)
+            {
+                network._account.Read(task.Message, reader.Whole.ToArray());
+                network._account.SentWhole++;
+            }
+
+            Take(task, answer, known: false);
+            _answers[task] = answer;
+            return true;
         }
 
         /// <summary>What the peer got must be what was sent.</summary>
@@ -198,32 +287,72 @@ public sealed class SimulatedNetwork(Random random, MailAccount account)
         /// <summary>The peer has said 250 for some: from here on they have the message, whether or not its server hears of it.</summary>
         private void Take(DeliveryTask task, PeerMood mood)
         {
-            for (int i = 0; i < task.RecipientCount && !life.IsDead; i++)
-            {
-                if (task.Outcomes[i].Status == DeliveryStatus.Delivered)
-                {
-                    network._account.Took(life, task.Message, task.RecipientIndexes[i], known: mood != PeerMood.Dies);
-                }
-            }
-
+            Take(task, task.Outcomes, known: mood != PeerMood.Dies);
             if (mood == PeerMood.Dies)
             {
                 End(task, LostAfterDot);
             }
         }
 
+        private void Take(DeliveryTask task, DeliveryOutcome[] answer, bool known)
+        {
+            for (int i = 0; i < task.RecipientCount && !life.IsDead; i++)
+            {
+                if (answer[i].Status == DeliveryStatus.Delivered)
+                {
+                    network._account.Took(life, task.Message, task.RecipientIndexes[i], known);
+                }
+            }
+        }
+
         private void End(DeliveryTask task, DeliveryOutcome outcome)
         {
             task.Outcomes.AsSpan(0, task.RecipientCount).Fill(outcome);
+            Lose();
+        }
+
+        /// <summary>The connection is gone, with the answers to what was sent ahead.</summary>
+        private void Lose()
+        {
+            for (DeliveryTask? task = _ahead; task is { Ahead: not SentAhead.None }; task = task.Next)
+            {
+                task.Ahead = SentAhead.None;
+            }
+
+            _ahead = null;
+            _answers.Clear();
             State = CourierState.Closed;
+        }
+
+        /// <summary>The owner wants nothing of what was sent ahead; the peer may have taken what was sent whole, and its answer must be heard.</summary>
+        private void GiveUp()
+        {
+            if (_ahead is null)
+            {
+                return;
+            }
+
+            if (_ahead.Ahead == SentAhead.Whole && !life.IsDead)
+            {
+                network._account.Breach($"{_ahead.Message.Id} was sent whole and its answer is not wanted");
+            }
+
+            Lose();
+        }
+
+        public ValueTask AbandonAheadAsync()
+        {
+            GiveUp();
+            return default;
         }
 
         public ValueTask QuitAsync()
         {
+            GiveUp();
             State = CourierState.Closed;
             return default;
         }
 
-        public ValueTask DisposeAsync() => default;
+        public ValueTask DisposeAsync() => QuitAsync();
     }
 }

@@ -16,10 +16,10 @@ namespace HighPerfMta.TestKit.Simulation;
 /// <param name="Counts">What happened in it.</param>
 public sealed record SimulationResult(int Seed, IReadOnlyList<string> Violations, IReadOnlyList<string> Trace, ulong Fingerprint, SimulationCounts Counts);
 
-public readonly record struct SimulationCounts(int Lives, int Acknowledged, int Deliveries, int Duplicates, int Reports, int CameBack, int Checkpoints, long Moved, int LogFailures, long Pieces)
+public readonly record struct SimulationCounts(int Lives, int Acknowledged, int Deliveries, int Duplicates, int SentWhole, int Reports, int CameBack, int Checkpoints, long Moved, int LogFailures, long Pieces)
 {
     public static SimulationCounts operator +(SimulationCounts a, SimulationCounts b) => new(
-        a.Lives + b.Lives, a.Acknowledged + b.Acknowledged, a.Deliveries + b.Deliveries, a.Duplicates + b.Duplicates, a.Reports + b.Reports,
+        a.Lives + b.Lives, a.Acknowledged + b.Acknowledged, a.Deliveries + b.Deliveries, a.Duplicates + b.Duplicates, a.SentWhole + b.SentWhole, a.Reports + b.Reports,
         a.CameBack + b.CameBack, a.Checkpoints + b.Checkpoints, a.Moved + b.Moved, a.LogFailures + b.LogFailures, a.Pieces + b.Pieces);
 }
 
@@ -143,6 +143,7 @@ public sealed class Simulation
         Acknowledged = _account.Acknowledged,
         Deliveries = _account.Deliveries,
         Duplicates = _account.Duplicates,
+        SentWhole = _account.SentWhole,
         Reports = _account.Reports,
         CameBack = _account.CameBack,
     });
@@ -152,7 +153,7 @@ public sealed class Simulation
         switch (_random.Next(100))
         {
             case < 34:
-                Send();
+                SendSome();
                 break;
             case < 54:
                 Advance();
@@ -190,6 +191,15 @@ public sealed class Simulation
         foreach (char c in $"{what} {_life?.Background.Pieces} {_life?.Queue?.Count}")
         {
             _fingerprint = (_fingerprint ^ c) * 1099511628211;
+        }
+    }
+
+    /// <summary>One message, or so many that a courier has several of a site.</summary>
+    private void SendSome()
+    {
+        for (int left = _random.Next(8) == 0 ? _random.Next(2, 12) : 1; left > 0; left--)
+        {
+            Send();
         }
     }
 
