@@ -10,16 +10,20 @@ public sealed class MemoryConnection : IConnection
 {
     private readonly Pipe _incoming;
     private readonly Pipe _outgoing;
+    private readonly GuardedReader _input;
+    private readonly GuardedReader _inputOfPeer;
 
-    private MemoryConnection(Pipe incoming, Pipe outgoing, IPEndPoint? remote, IPEndPoint? local)
+    private MemoryConnection(Pipe incoming, Pipe outgoing, GuardedReader input, GuardedReader inputOfPeer, IPEndPoint? remote, IPEndPoint? local)
     {
         _incoming = incoming;
         _outgoing = outgoing;
+        _input = input;
+        _inputOfPeer = inputOfPeer;
         Remote = remote;
         Local = local;
     }
 
-    public PipeReader Input => _incoming.Reader;
+    public PipeReader Input => _input;
 
     public PipeWriter Output => _outgoing.Writer;
 
@@ -43,7 +47,9 @@ public sealed class MemoryConnection : IConnection
         Pipe down = new(options);
         IPEndPoint clientEnd = new(client ?? IPAddress.Loopback, 40000);
         IPEndPoint serverEnd = new(IPAddress.Loopback, 25);
-        return (new MemoryConnection(down, up, serverEnd, clientEnd), new MemoryConnection(up, down, clientEnd, serverEnd));
+        GuardedReader ofClient = new(down.Reader);
+        GuardedReader ofServer = new(up.Reader);
+        return (new MemoryConnection(down, up, ofClient, ofServer, serverEnd, clientEnd), new MemoryConnection(up, down, ofServer, ofClient, clientEnd, serverEnd));
     }
 
     public bool HasReceived => HasInput();
@@ -82,7 +88,7 @@ public sealed class MemoryConnection : IConnection
         Aborted = true;
         IOException broken = new("connection aborted");
         _incoming.Writer.Complete(broken);
-        _outgoing.Reader.Complete(broken);
+        _inputOfPeer.Break(broken);
         _outgoing.Writer.CancelPendingFlush();
     }
 
@@ -90,6 +96,84 @@ public sealed class MemoryConnection : IConnection
     {
         await Output.CompleteAsync();
         await Input.CompleteAsync();
+    }
+
+    /// <summary>The reader of an end that the other may break at any moment: what was given out to be looked at stays whole until it is given back.</summary>
+    private sealed class GuardedReader(PipeReader reader) : PipeReader
+    {
+        private readonly Lock _gate = new();
+        private bool _lent;
+        private Exception? _broken;
+
+        /// <summary>Nothing can be read any more, and whoever writes is told.</summary>
+        public void Break(Exception error)
+        {
+            lock (_gate)
+            {
+                _broken = error;
+                if (!_lent)
+                {
+                    reader.Complete(error);
+                }
+            }
+        }
+
+        public override async ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default)
+        {
+            ReadResult result = await reader.ReadAsync(cancellationToken);
+            Lend();
+            return result;
+        }
+
+        public override bool TryRead(out ReadResult result)
+        {
+            if (!reader.TryRead(out result))
+            {
+                return false;
+            }
+
+            Lend();
+            return true;
+        }
+
+        public override void AdvanceTo(SequencePosition consumed) => AdvanceTo(consumed, consumed);
+
+        public override void AdvanceTo(SequencePosition consumed, SequencePosition examined)
+        {
+            lock (_gate)
+            {
+                reader.AdvanceTo(consumed, examined);
+                _lent = false;
+                if (_broken is not null)
+                {
+                    reader.Complete(_broken);
+                }
+            }
+        }
+
+        public override void CancelPendingRead() => reader.CancelPendingRead();
+
+        public override void Complete(Exception? exception = null)
+        {
+            lock (_gate)
+            {
+                _lent = false;
+                reader.Complete(exception);
+            }
+        }
+
+        private void Lend()
+        {
+            lock (_gate)
+            {
+                if (_broken is not null)
+                {
+                    throw new IOException("connection aborted", _broken);
+                }
+
+                _lent = true;
+            }
+        }
     }
 
     /// <summary>Gives out memory of just the size asked for, so that segments end where a test wants.</summary>

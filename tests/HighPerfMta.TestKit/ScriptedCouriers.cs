@@ -102,6 +102,8 @@ public sealed class ScriptedCouriers(TimeProvider time) : ICourierFactory
 
         public CourierState State { get; private set; } = CourierState.Closed;
 
+        public bool SendsAhead => State == CourierState.Ready && owner.Ahead is not null;
+
         public async ValueTask DeliverAsync(DeliveryTask task, CancellationToken cancellation)
         {
             if (owner.KeepAttempts)

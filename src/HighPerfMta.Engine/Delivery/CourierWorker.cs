@@ -60,6 +60,9 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
     /// <summary>The courier threw and must not be used again.</summary>
     public bool Broken { get; private set; }
 
+    /// <summary>Several jobs are on their way at once over its connection.</summary>
+    public bool SendsAhead => _courier.SendsAhead;
+
     public bool IsClosed => Broken || _courier.State == CourierState.Closed;
 
     /// <summary>The connection has carried a message.</summary>

@@ -315,13 +315,13 @@ internal sealed partial class DeliveryShard
     }
 
     /// <summary>
-    /// Jobs for one courier: half of its part of what waits, so that those who are done sooner get more. To a peer that answers at once goes together what one connection may have on its way;
-    /// behind a slow one nothing waits that another connection could carry.
+    /// Jobs for one courier: half of its part of what waits, so that those who are done sooner get more. Where messages follow one another without waiting and the peer answers at once, what one
+    /// connection may have on its way goes together; behind a slow one nothing waits that another connection could carry.
     /// </summary>
     private int ShareOf(SiteQueue site, CourierWorker worker)
     {
         int half = Math.Min(site.Waiting / (2 * Math.Max(1, site.Connections)), CourierWorker.MaxBatch);
-        if (!worker.Brisk)
+        if (!worker.Brisk || !worker.SendsAhead)
         {
             return Math.Max(1, half);
         }

@@ -61,6 +61,9 @@ public interface ICourier : IAsyncDisposable
 {
     CourierState State { get; }
 
+    /// <summary>There is a connection, and its peer takes a transaction with the end of the one before (<see cref="DeliveryTask.Next"/>).</summary>
+    bool SendsAhead { get; }
+
     /// <summary>Does the transaction; fills every outcome. Cancellation ends it with temporary outcomes (fault Local).</summary>
     ValueTask DeliverAsync(DeliveryTask task, CancellationToken cancellation);
 

@@ -13,6 +13,8 @@ internal sealed partial class SmtpCourier
     /// <summary>The first transaction of which something has left already; the others follow by <see cref="DeliveryTask.Next"/>.</summary>
     private DeliveryTask? _ahead;
 
+    public bool SendsAhead => _link is not null && _peerCan.Pipelining && _options.PipelinedMessages > 1;
+
     public ValueTask AbandonAheadAsync() => _ahead is null ? default : DropAsync(abort: false);
 
     /// <summary>Writes what may go of the messages after this one, whose last octets are written and not sent.</summary>

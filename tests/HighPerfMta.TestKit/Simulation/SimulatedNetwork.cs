@@ -119,6 +119,8 @@ public sealed class SimulatedNetwork(Random random, MailAccount account)
 
         public CourierState State { get; private set; } = CourierState.Closed;
 
+        public bool SendsAhead => State == CourierState.Ready;
+
         private PeerMood Mood => network._peers[_site] is var mood && mood != PeerMood.Capricious ? mood : (PeerMood)network.Next((int)PeerMood.Capricious);
 
         public async ValueTask DeliverAsync(DeliveryTask task, CancellationToken cancellation)

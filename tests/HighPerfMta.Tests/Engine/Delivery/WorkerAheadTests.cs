@@ -83,11 +83,18 @@ public sealed class WorkerAheadTests : IAsyncDisposable
         AssertAllDelivered();
     }
 
-    [Fact]
-    public async Task What_waits_is_taken_together_as_far_as_it_may_be_on_its_way_together()
+    [Theory]
+    [InlineData(true, "2 3")]
+    [InlineData(false, "")]
+    public async Task What_waits_is_taken_together_where_it_may_be_on_its_way_together(bool pipelines, string linked)
     {
+        if (pipelines)
+        {
+            SendAhead(SentAhead.None);
+        }
+
         await BeginAsync(3);
-        Assert.Equal([2, 3], _bench.Couriers.Linked.Last().Select(NumberOf));
+        Assert.Equal(linked, string.Join(' ', _bench.Couriers.Linked.Last().Select(NumberOf)));
         await FinishAsync();
         AssertAllDelivered();
     }
@@ -136,14 +143,17 @@ public sealed class WorkerAheadTests : IAsyncDisposable
     }
 
     [Theory]
-    [InlineData(SentAhead.None)]
-    [InlineData(SentAhead.Envelope)]
-    [InlineData(SentAhead.Whole)]
-    public async Task What_one_message_has_left_is_never_sent_with_another(object sent)
+    [InlineData(SentAhead.None, 16)]
+    [InlineData(SentAhead.Envelope, 16)]
+    [InlineData(SentAhead.Whole, 16)]
+    [InlineData(SentAhead.None, 2)]
+    [InlineData(SentAhead.Envelope, 2)]
+    [InlineData(SentAhead.Whole, 2)]
+    public async Task What_one_message_has_left_is_never_sent_with_another(object sent, int count)
     {
         SendAhead((SentAhead)sent);
         _bench.Couriers.Outcome = static (_, _, i) => i < 2 ? ScriptedCouriers.Delivered : ScriptedCouriers.TooManyRecipients;
-        await BeginAsync(16, static i => [.. Enumerable.Range(0, i % 3 == 0 ? 2 : 5).Select(r => $"m{i}r{r}@to.example")]);
+        await BeginAsync(count, static i => [.. Enumerable.Range(0, i % 3 == 0 ? 2 : 5).Select(r => $"m{i}r{r}@to.example")]);
         await FinishAsync();
         Assert.All(_row, static m => Assert.Equal(0, m.OpenRecipients));
         Assert.All(_bench.Couriers.Attempts, a => Assert.All(a.Recipients, r => Assert.InRange(r, 0, _row[NumberOf(a.Message)].Envelope.Recipients.Length - 1)));
