@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Text;
 using HighPerfMta.Protocol.Addresses;
+using HighPerfMta.Protocol.Proxy;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue.Records;
 
@@ -18,6 +19,8 @@ public static partial class Targets
         ["chunk"] = Chunk,
         ["reply"] = Reply,
         ["address"] = Address,
+        ["proxy-header"] = Proxy,
+        ["client-attributes"] = Attributes,
         ["accepted-record"] = static octets => Decode(() => AcceptedCodec.Read(1, octets)),
         ["sasl"] = Sasl,
         ["saslprep"] = Prepare,
@@ -109,6 +112,43 @@ public static partial class Targets
         {
             RequireClean(address);
             Require(AddressParser.TryParse(address.ToString(), out EmailAddress? again, out _) && again.Equals(address), "an address has two forms");
+        }
+    }
+
+    /// <summary>A header is found at the same place in one piece and in two, and no beginning of it is one or is refused.</summary>
+    private static void Proxy(byte[] octets)
+    {
+        ReadOnlySequence<byte> whole = new(octets);
+        ProxyStatus status = ProxyHeaderParser.TryRead(whole, out ProxyHeader? header, out SequencePosition end);
+        int used = (int)whole.Slice(0, end).Length;
+        Require(status == ProxyStatus.Header ? header is not null && used > 0 : header is null && used == 0, "a header without its end, or an end without its header");
+        Require(header is null || (header.Origin == ProxyOrigin.Tcp) == (header.Source is not null), "an address of no connection");
+        int middle = octets.Length / 2;
+        ReadOnlySequence<byte> halves = Pieces.Of(octets.AsMemory(0, middle), octets.AsMemory(middle));
+        Require(ProxyHeaderParser.TryRead(halves, out ProxyHeader? other, out end) == status && Equals(header, other), "a split changes the header");
+        Require(halves.Slice(0, end).Length == used, "a split changes the end");
+        for (int i = 0; i < used; i++)
+        {
+            Require(ProxyHeaderParser.TryRead(whole.Slice(0, i), out _, out _) == ProxyStatus.NeedMore, "a beginning is taken for more");
+        }
+    }
+
+    private static void Attributes(byte[] octets)
+    {
+        SmtpReply? refusal = ClientAttributeParser.ParseXforward(octets, out ClientAttributes read);
+        Require(refusal is null == (read.Given != ClientAttribute.None), "taken and refused");
+        RequireClean(read);
+        refusal = ClientAttributeParser.ParseXclient(octets, out read);
+        Require(refusal is null == (read.Given != ClientAttribute.None), "taken and refused");
+        RequireClean(read);
+        Require(read.Address is null || !read.Address.IsIPv4MappedToIPv6, "a mapped address");
+    }
+
+    private static void RequireClean(ClientAttributes read)
+    {
+        foreach (string? text in (string?[])[read.Name, read.Helo, read.Protocol, read.Identifier, read.Source])
+        {
+            Require(text is null || (text.Length is > 0 and <= 255 && !text.Any(static c => c is <= ' ' or >= '\u007f')), "a value that is not clean");
         }
     }
 

@@ -2,8 +2,10 @@ using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using HighPerfMta.Engine.Net;
+using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Routing;
 using HighPerfMta.Engine.Smtp;
+using HighPerfMta.Protocol.Proxy;
 using HighPerfMta.Protocol.Smtp;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -19,13 +21,13 @@ public sealed class ReceptionHost : IAsyncDisposable
 
     public ReceptionHost(
         SmtpServerOptions? options = null, TimeProvider? time = null, RecordingIntake? intake = null, ILoggerFactory? loggers = null,
-        int descriptors = int.MaxValue)
+        int descriptors = int.MaxValue, TlsAcceptor? tls = null)
     {
         time ??= TimeProvider.System;
         Intake = intake ?? new RecordingIntake();
         Options = options ?? Loopback();
         _wheel = new DeadlineWheel(time);
-        Server = new SmtpServer(Options, Intake, Events, _wheel, time, loggers ?? NullLoggerFactory.Instance, descriptors);
+        Server = new SmtpServer(Options, Intake, Events, _wheel, time, loggers ?? NullLoggerFactory.Instance, descriptors, tls: tls);
     }
 
     public SmtpServerOptions Options { get; }
@@ -44,7 +46,7 @@ public sealed class ReceptionHost : IAsyncDisposable
     };
 
     /// <summary>A host as the options of a dialogue ask: profile, client, domains, refusal, limit.*.</summary>
-    public static ReceptionHost For(Dialogue dialogue, TimeProvider? time = null)
+    public static ReceptionHost For(Dialogue dialogue, TimeProvider? time = null, TlsAcceptor? tls = null)
     {
         ArgumentNullException.ThrowIfNull(dialogue);
         ListenerProfile profile = dialogue.Options.GetValueOrDefault("profile") == "mx" ? ListenerProfile.Mx : ListenerProfile.Relay;
@@ -54,7 +56,7 @@ public sealed class ReceptionHost : IAsyncDisposable
             relay = relay with { Networks = [] };
         }
 
-        ReceptionHost host = new(Loopback(profile) with { Relay = relay, Limits = LimitsOf(dialogue), Routes = RoutesOf(dialogue) }, time);
+        ReceptionHost host = new(Loopback(profile) with { Relay = relay, Limits = LimitsOf(dialogue), Routes = RoutesOf(dialogue) }, time, tls: tls);
         host.Intake.Refusal = dialogue.Options.GetValueOrDefault("refusal") switch
         {
             "lowspace" => Replies.InsufficientStorage,
@@ -75,7 +77,15 @@ public sealed class ReceptionHost : IAsyncDisposable
         ListenerProfile? profile = null, IPAddress? address = null, int segmentSize = 4096, int pauseAt = 64 << 10)
     {
         (MemoryConnection client, MemoryConnection server) = MemoryConnection.CreatePair(address, segmentSize, pauseAt);
-        Task session = Server.ServeAsync(server, profile ?? Options.Listeners[0].Profile);
+        Task session = Server.ServeAsync(server, Options.Listeners[0] with { Profile = profile ?? Options.Listeners[0].Profile });
+        return (new ConnectionStream(client), session);
+    }
+
+    /// <summary>As the other one, for a client of another listener.</summary>
+    public (ConnectionStream Client, Task Session) ConnectInMemory(ListenerOptions listener, IPAddress? address = null, int segmentSize = 4096, ProxyHeader? origin = null)
+    {
+        (MemoryConnection client, MemoryConnection server) = MemoryConnection.CreatePair(address, segmentSize);
+        Task session = Server.ServeAsync(server, listener, origin);
         return (new ConnectionStream(client), session);
     }
 

@@ -22,6 +22,9 @@ internal sealed class SourceArguments
     private readonly Option<int> _pipeline = Arguments.Number(
         "--pipeline", "0: wait for every reply, as with a server that does not announce PIPELINING; 1: MAIL, RCPT and DATA in one write; 2: also with the end of the message before", 1, 0, 2);
 
+    private readonly Option<string> _tls = new Option<string>("--tls") { Description = "speak TLS after STARTTLS or from the first octet; any certificate is taken", DefaultValueFactory = _ => "off" }
+        .AcceptOnlyFromAmong("off", "starttls", "implicit");
+
     private readonly Option<int> _recipients = Arguments.Number("--recipients", "recipients of each message", 1, 1, 10_000);
     private readonly Option<string> _from = new("--from") { Description = "reverse-path; {n} is the message's number, {n/D%M} that divided by D, modulo M (either part may be left out)", DefaultValueFactory = _ => "hpload@load.invalid" };
     private readonly Option<string> _to = new("--to")
@@ -40,7 +43,7 @@ internal sealed class SourceArguments
 
     public void AddTo(Command command)
     {
-        foreach (var option in (Option[])[_connections, _perConnection, _ramp, _size, _mix, _rate, _pipeline, _recipients, _from, _to, _count, _duration, _timeout, _own])
+        foreach (var option in (Option[])[_connections, _perConnection, _ramp, _size, _mix, _rate, _pipeline, _tls, _recipients, _from, _to, _count, _duration, _timeout, _own])
         {
             command.Options.Add(option);
         }
@@ -84,6 +87,7 @@ internal sealed class SourceArguments
             Rate = rate,
             Ramp = arguments.GetValue(_ramp) ?? TimeSpan.Zero,
             Pipeline = arguments.GetValue(_pipeline),
+            Tls = Enum.Parse<SourceTls>(arguments.GetValue(_tls)!, ignoreCase: true),
             Recipients = arguments.GetValue(_recipients),
             From = arguments.GetValue(_from)!,
             To = arguments.GetValue(_to)!,

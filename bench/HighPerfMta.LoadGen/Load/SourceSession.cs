@@ -1,4 +1,5 @@
 using System.Net.Sockets;
+using System.Security.Authentication;
 using HighPerfMta.LoadGen.Smtp;
 
 namespace HighPerfMta.LoadGen.Load;
@@ -56,13 +57,18 @@ internal sealed class SourceSession
                 Arm(wire);
                 _runner.Opened(wire);
                 await socket.ConnectAsync(_options.Target, cancellation);
+                if (_options.Tls == SourceTls.Implicit)
+                {
+                    await wire.SecureAsync();
+                }
+
                 if (await GreetAsync(wire))
                 {
                     await SendMessagesAsync(wire);
                     await QuitAsync(wire);
                 }
             }
-            catch (Exception e) when (e is SocketException or IOException or ObjectDisposedException or OperationCanceledException)
+            catch (Exception e) when (e is SocketException or IOException or ObjectDisposedException or OperationCanceledException or AuthenticationException)
             {
                 await FailAsync(e, wire.Deadline < Environment.TickCount64, cancellation);
             }
@@ -102,6 +108,18 @@ internal sealed class SourceSession
         {
             await wire.SendAsync("EHLO hpload.invalid\r\n"u8.ToArray());
             code = await wire.ReadEhloReplyAsync();
+        }
+
+        if (code == 250 && _options.Tls == SourceTls.StartTls)
+        {
+            await wire.SendAsync("STARTTLS\r\n"u8.ToArray());
+            code = await wire.ReadReplyAsync();
+            if (code == 220)
+            {
+                await wire.SecureAsync();
+                await wire.SendAsync("EHLO hpload.invalid\r\n"u8.ToArray());
+                code = await wire.ReadEhloReplyAsync();
+            }
         }
 
         if (code is 220 or 250)

@@ -1,3 +1,4 @@
+using System.Net.Security;
 using System.Net.Sockets;
 using System.Runtime.CompilerServices;
 using System.Text;
@@ -19,6 +20,7 @@ internal sealed class SmtpWire : IDisposable
     private int _end;
     private long _deadline = long.MaxValue;
     private bool _readsKeywords;
+    private SslStream? _session;
 
     /// <param name="socket">Closed with the wire.</param>
     /// <param name="buffer">For replies; the caller's again when its last call here has ended.</param>
@@ -37,9 +39,34 @@ internal sealed class SmtpWire : IDisposable
     /// <summary>The last reply to EHLO had the keyword PIPELINING (RFC 2920 section 2).</summary>
     public bool Pipelining { get; private set; }
 
+    /// <summary>Everything from here on goes through TLS. Whose certificate it is does not matter: the target is the tester's own.</summary>
+    /// <exception cref="System.Security.Authentication.AuthenticationException">There is no session.</exception>
+    public async ValueTask SecureAsync()
+    {
+        if (_end > _start)
+        {
+            throw new IOException("the peer sent more than its reply before TLS");
+        }
+
+        _session = new SslStream(new NetworkStream(_socket));
+        await _session.AuthenticateAsClientAsync(new SslClientAuthenticationOptions
+        {
+            TargetHost = "hpload.invalid",
+#pragma warning disable CA5359
+            RemoteCertificateValidationCallback = static (_, _, _, _) => true,
+#pragma warning restore CA5359
+        }).ConfigureAwait(false);
+    }
+
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     public async ValueTask SendAsync(ReadOnlyMemory<byte> octets)
     {
+        if (_session is not null)
+        {
+            await _session.WriteAsync(octets).ConfigureAwait(false);
+            return;
+        }
+
         while (octets.Length > 0)
         {
             octets = octets[await _socket.SendAsync(octets, SocketFlags.None).ConfigureAwait(false)..];
@@ -75,7 +102,11 @@ internal sealed class SmtpWire : IDisposable
         return code;
     }
 
-    public void Dispose() => _socket.Dispose();
+    public void Dispose()
+    {
+        _socket.Dispose();
+        _session?.Dispose();
+    }
 
     private bool TryReadLine(out int code, out bool last)
     {
@@ -122,7 +153,9 @@ internal sealed class SmtpWire : IDisposable
             throw new IOException("the peer sent a reply line over 8 KiB");
         }
 
-        var read = await _socket.ReceiveAsync(_buffer.AsMemory(_end), SocketFlags.None).ConfigureAwait(false);
+        var read = _session is null
+            ? await _socket.ReceiveAsync(_buffer.AsMemory(_end), SocketFlags.None).ConfigureAwait(false)
+            : await _session.ReadAsync(_buffer.AsMemory(_end)).ConfigureAwait(false);
         if (read == 0)
         {
             throw new IOException("the peer closed the connection");

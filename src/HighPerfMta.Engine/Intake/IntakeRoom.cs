@@ -66,6 +66,8 @@ public sealed partial class IntakeRoom(IMailQueue queue, IEventLog events, TimeP
                 Sender = sender,
                 Recipient = recipient.ToString(),
                 Source = source,
+                Tls = envelope.Tls,
+                Forwarded = envelope.Forwarded,
                 Size = message.Size,
             });
         }

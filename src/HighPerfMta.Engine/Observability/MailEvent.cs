@@ -29,7 +29,11 @@ public readonly record struct MailEvent
 
     public string? Peer { get; init; }
 
+    /// <summary>Protocol and cipher suite, "TLSv1.3 TLS_AES_256_GCM_SHA384"; null: plain text.</summary>
     public string? Tls { get; init; }
+
+    /// <summary>What XFORWARD said of the client before the client.</summary>
+    public ClientAttributes? Forwarded { get; init; }
 
     public int? Attempt { get; init; }
 

@@ -28,6 +28,11 @@ internal static class MailEventJson
         WriteText(json, "peer"u8, e.Peer);
         WriteText(json, "tls"u8, e.Tls);
         WriteText(json, "stage"u8, e.Stage);
+        if (e.Forwarded is { } forwarded)
+        {
+            WriteForwarded(json, forwarded);
+        }
+
         WriteNumber(json, "attempt"u8, e.Attempt);
         WriteNumber(json, "code"u8, e.Code);
         WriteText(json, "enhanced"u8, e.Enhanced);
@@ -38,6 +43,19 @@ internal static class MailEventJson
             json.WriteNumber("queued_seconds"u8, Math.Round(seconds, 3));
         }
 
+        json.WriteEndObject();
+    }
+
+    private static void WriteForwarded(Utf8JsonWriter json, ClientAttributes forwarded)
+    {
+        json.WriteStartObject("forwarded"u8);
+        WriteText(json, "name"u8, forwarded.Name);
+        WriteText(json, "address"u8, forwarded.Address?.ToString());
+        WriteNumber(json, "port"u8, forwarded.Port);
+        WriteText(json, "protocol"u8, forwarded.Protocol);
+        WriteText(json, "helo"u8, forwarded.Helo);
+        WriteText(json, "id"u8, forwarded.Identifier);
+        WriteText(json, "source"u8, forwarded.Source);
         json.WriteEndObject();
     }
 

@@ -1,4 +1,5 @@
 using System.Net;
+using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
 
@@ -12,6 +13,7 @@ namespace HighPerfMta.Engine.Smtp;
 public sealed class RelayPolicy
 {
     private readonly IPNetwork[] _networks;
+    private readonly HashSet<string> _certificates;
     private readonly HashSet<string> _domains = new(StringComparer.Ordinal);
     private readonly HashSet<string>.AlternateLookup<ReadOnlySpan<char>> _parents;
     private readonly HashSet<string> _parentNames = new(StringComparer.Ordinal);
@@ -20,6 +22,7 @@ public sealed class RelayPolicy
     {
         ArgumentNullException.ThrowIfNull(options);
         _networks = [.. options.Networks];
+        _certificates = new HashSet<string>(options.Certificates, StringComparer.Ordinal);
         foreach (string domain in options.Domains)
         {
             if (domain.StartsWith('.'))
@@ -51,14 +54,24 @@ public sealed class RelayPolicy
 
     /// <summary>The client is in <c>relay.networks</c>.</summary>
     /// <param name="client">In the form of <see cref="Normalize"/>; null (no address known) is never trusted.</param>
-    public bool IsTrusted(IPAddress? client)
+    public bool IsTrusted(IPAddress? client) => Holds(_networks, client);
+
+    /// <summary>The certificate, or its public key, is in <c>relay.certificates</c>.</summary>
+    public bool Knows(CertificateFingerprint? certificate) =>
+        certificate is not null && (_certificates.Contains(certificate.Certificate) || _certificates.Contains(certificate.PublicKey));
+
+    /// <summary>An address lies in one of some networks.</summary>
+    /// <param name="networks">Of both families.</param>
+    /// <param name="client">In the form of <see cref="Normalize"/>; null (no address known) lies in none.</param>
+    public static bool Holds(IReadOnlyList<IPNetwork> networks, IPAddress? client)
     {
+        ArgumentNullException.ThrowIfNull(networks);
         if (client is null)
         {
             return false;
         }
 
-        foreach (IPNetwork network in _networks)
+        foreach (IPNetwork network in networks)
         {
             if (network.BaseAddress.AddressFamily == client.AddressFamily && network.Contains(client))
             {

@@ -2,6 +2,7 @@ using System.Buffers;
 using System.IO.Pipelines;
 using System.Runtime.CompilerServices;
 using HighPerfMta.Engine.Net;
+using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue.Async;
 
@@ -19,9 +20,10 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
     private const int None = 0;
     private const int Reading = 1;
     private const int Flushing = 2;
+    private const int Handshaking = 3;
 
-    private readonly PipeReader _input = connection.Input;
-    private readonly PipeWriter _output = connection.Output;
+    private volatile PipeReader _input = connection.Input;
+    private PipeWriter _output = connection.Output;
     private volatile int _wait;
     private volatile bool _timedOut;
     private int _unflushed;
@@ -106,6 +108,38 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
         return WaitForFlushAsync(flush);
     }
 
+    /// <summary>
+    /// A handshake within its time, after which reads and writes go through the session that it made. Nothing may be left to be flushed. One that takes too long
+    /// loses its connection.
+    /// </summary>
+    public async ValueTask<(TlsConnection? Secured, TlsFailure Failure, string Detail)> SecureAsync(
+        Func<ValueTask<(TlsConnection? Connection, TlsFailure Failure, string Detail)>> handshake, TimeSpan timeout)
+    {
+        _timedOut = false;
+        _wait = Handshaking;
+        wheel.Set(this, timeout);
+        (TlsConnection? secured, TlsFailure failure, string detail) result;
+        try
+        {
+            result = await handshake();
+        }
+        finally
+        {
+            _wait = None;
+            wheel.Clear(this);
+        }
+
+        if (result.secured is null)
+        {
+            return _timedOut ? (null, TlsFailure.Timeout, "") : result;
+        }
+
+        connection = result.secured;
+        _output = connection.Output;
+        _input = connection.Input;
+        return result;
+    }
+
     /// <summary>Ends the read that waits now, or the next one, with a cancelled result. Safe from any thread.</summary>
     public void CancelRead() => _input.CancelPendingRead();
 
@@ -116,6 +150,10 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
             case Reading:
                 _timedOut = true;
                 _input.CancelPendingRead();
+                break;
+            case Handshaking:
+                _timedOut = true;
+                connection.Abort();
                 break;
             case Flushing:
                 connection.Abort();

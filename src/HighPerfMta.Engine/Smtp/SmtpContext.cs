@@ -1,6 +1,7 @@
 using System.Globalization;
 using HighPerfMta.Engine.Intake;
 using HighPerfMta.Engine.Net;
+using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
@@ -11,8 +12,10 @@ namespace HighPerfMta.Engine.Smtp;
 /// <summary>What all sessions of a server share; immutable.</summary>
 internal sealed class SmtpContext
 {
+    private readonly SmtpReply[] _ehloReplies;
+
     public SmtpContext(
-        SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILogger logger, SmtpMetrics metrics)
+        SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILogger logger, SmtpMetrics metrics, TlsAcceptor? tls = null)
     {
         Options = options;
         Limits = options.Limits;
@@ -22,11 +25,11 @@ internal sealed class SmtpContext
         Time = time;
         Logger = logger;
         Metrics = metrics;
+        Tls = tls;
         Relay = new RelayPolicy(options.Relay);
         Greeting = new SmtpReply(220, EnhancedCode.None, $"{options.Hostname} ESMTP");
         HeloReply = new SmtpReply(250, EnhancedCode.None, options.Hostname);
-        EhloReply = new SmtpReply(250, EnhancedCode.None, string.Create(CultureInfo.InvariantCulture,
-            $"{options.Hostname}\nPIPELINING\nSIZE {options.Limits.MessageSize}\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES\nCHUNKING"));
+        _ehloReplies = [.. Enumerable.Range(0, 4).Select(offers => MakeEhloReply(options, (Offers)offers))];
         Hostname = options.Hostname;
         if (!AddressParser.TryParse($"postmaster@{options.Hostname}", out EmailAddress? postmaster, out string error))
         {
@@ -34,6 +37,13 @@ internal sealed class SmtpContext
         }
 
         Postmaster = postmaster;
+    }
+
+    /// <summary>What not every client is offered.</summary>
+    [Flags]
+    private enum Offers
+    {
+        None = 0, StartTls = 1, Xclient = 2,
     }
 
     public SmtpServerOptions Options { get; }
@@ -61,8 +71,21 @@ internal sealed class SmtpContext
 
     public SmtpReply HeloReply { get; }
 
-    /// <summary>Announces exactly what works.</summary>
-    public SmtpReply EhloReply { get; }
+    /// <summary>The server's side of TLS; null: it has no certificate.</summary>
+    public TlsAcceptor? Tls { get; }
+
+    /// <summary>Announces exactly what works for this client now.</summary>
+    public SmtpReply EhloReply(SmtpSession session) =>
+        _ehloReplies[(int)((session.CanStartTls ? Offers.StartTls : Offers.None) | (session.MaySpeakForOthers ? Offers.Xclient : Offers.None))];
+
+    private static SmtpReply MakeEhloReply(SmtpServerOptions options, Offers offers)
+    {
+        string text = string.Create(CultureInfo.InvariantCulture,
+            $"{options.Hostname}\nPIPELINING\nSIZE {options.Limits.MessageSize}\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES\nCHUNKING");
+        text += offers.HasFlag(Offers.StartTls) ? "\nSTARTTLS" : "";
+        text += offers.HasFlag(Offers.Xclient) ? $"\nXCLIENT {ClientAttributeParser.XclientKeywords}\nXFORWARD {ClientAttributeParser.XforwardKeywords}" : "";
+        return new SmtpReply(250, EnhancedCode.None, text);
+    }
 
     /// <summary>What a bare postmaster (RFC 5321 §4.1.1.3) stands for.</summary>
     public EmailAddress Postmaster { get; }

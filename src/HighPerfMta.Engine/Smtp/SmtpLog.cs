@@ -6,8 +6,8 @@ namespace HighPerfMta.Engine.Smtp;
 /// <summary>Log lines of reception. Nothing that a client sent is in them.</summary>
 internal static partial class SmtpLog
 {
-    [LoggerMessage(Level = LogLevel.Information, Message = "listening for SMTP on {Endpoint}, profile {Profile}")]
-    public static partial void Listening(ILogger logger, IPEndPoint endpoint, ListenerProfile profile);
+    [LoggerMessage(Level = LogLevel.Information, Message = "listening for SMTP on {Endpoint}, profile {Profile}, TLS {Tls}")]
+    public static partial void Listening(ILogger logger, IPEndPoint endpoint, ListenerProfile profile, TlsMode tls);
 
     [LoggerMessage(Level = LogLevel.Warning,
         Message = "limits.connections is {Configured}, but the limit of open files ({Descriptors}) leaves room for {Effective}; raise LimitNOFILE")]
@@ -15,6 +15,15 @@ internal static partial class SmtpLog
 
     [LoggerMessage(Level = LogLevel.Debug, Message = "session with {Client} ended: {End}")]
     public static partial void SessionEnded(ILogger logger, IPEndPoint? client, SessionEnd end);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Client} sent plain text after STARTTLS: its commands, or somebody's on the way; the session is ended")]
+    public static partial void PlainTextAfterStartTls(ILogger logger, IPEndPoint? client);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "{Client} begins with a TLS handshake on {Listener}, where SMTP is spoken in plain text first; it needs a listener with tls = \"implicit\"")]
+    public static partial void HandshakeInPlainText(ILogger logger, IPEndPoint? client, IPEndPoint? listener);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "balancer {Balancer} sent no PROXY header that can be used ({Cause}); its connection is closed. Does it send one to this listener?")]
+    public static partial void NoProxyHeader(ILogger logger, IPEndPoint? balancer, ProxyFailure cause);
 
     [LoggerMessage(Level = LogLevel.Debug, Message = "connection with {Client} broke")]
     public static partial void ConnectionBroke(ILogger logger, Exception exception, IPEndPoint? client);

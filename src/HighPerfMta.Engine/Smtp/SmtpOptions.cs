@@ -13,7 +13,47 @@ public enum ListenerProfile
     Mx,
 }
 
-public sealed record ListenerOptions(IPEndPoint Address, ListenerProfile Profile);
+/// <summary>When a listener speaks TLS.</summary>
+public enum TlsMode
+{
+    /// <summary>Never.</summary>
+    Off,
+
+    /// <summary>After STARTTLS (RFC 3207), which is offered.</summary>
+    StartTls,
+
+    /// <summary>After STARTTLS, without which no mail is taken.</summary>
+    Required,
+
+    /// <summary>From the first octet on (RFC 8314 §3.3).</summary>
+    Implicit,
+}
+
+/// <summary>Whether clients are asked for a certificate in the handshake.</summary>
+public enum ClientCertificates
+{
+    Off,
+
+    /// <summary>They are asked, and may have none.</summary>
+    Request,
+
+    /// <summary>Mail is taken only from clients with a certificate of <c>relay.certificates</c>.</summary>
+    Require,
+}
+
+/// <summary>One <c>[[listener]]</c>.</summary>
+public sealed record ListenerOptions(IPEndPoint Address, ListenerProfile Profile)
+{
+    public TlsMode Tls { get; init; }
+
+    public ClientCertificates ClientCertificates { get; init; }
+
+    /// <summary>Balancers: their connections begin with a PROXY header, and its client's address counts.</summary>
+    public IReadOnlyList<IPNetwork> ProxyProtocol { get; init; } = [];
+
+    /// <summary>Who may use XCLIENT and XFORWARD.</summary>
+    public IReadOnlyList<IPNetwork> Xclient { get; init; } = [];
+}
 
 /// <summary>Who may send where: <c>[relay]</c>.</summary>
 public sealed record RelayOptions
@@ -22,6 +62,9 @@ public sealed record RelayOptions
 
     /// <summary>Lower-case A-labels: an exact domain, or ".example.net" for its subdomains.</summary>
     public IReadOnlyList<string> Domains { get; init; } = [];
+
+    /// <summary>SHA-256 of certificates or of their public keys, 64 lower-case hexadecimal digits: clients that show one may send anywhere.</summary>
+    public IReadOnlyList<string> Certificates { get; init; } = [];
 }
 
 /// <summary>The <c>[limits]</c> table.</summary>
@@ -52,6 +95,9 @@ public sealed record LimitOptions
 
     /// <summary>Wait for more message data (RFC 5321 §4.5.3.2.5).</summary>
     public TimeSpan DataTimeout { get; init; } = TimeSpan.FromMinutes(3);
+
+    /// <summary>Wait for the PROXY header of a balancer.</summary>
+    public TimeSpan ProxyTimeout { get; init; } = TimeSpan.FromSeconds(5);
 
     /// <summary>A whole session.</summary>
     public TimeSpan SessionTimeout { get; init; } = TimeSpan.FromHours(1);

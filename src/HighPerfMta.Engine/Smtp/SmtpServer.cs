@@ -4,7 +4,9 @@ using System.Net;
 using System.Net.Sockets;
 using HighPerfMta.Engine.Intake;
 using HighPerfMta.Engine.Net;
+using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Observability;
+using HighPerfMta.Protocol.Proxy;
 using HighPerfMta.Protocol.Smtp;
 using Microsoft.Extensions.Logging;
 
@@ -21,27 +23,32 @@ public sealed class SmtpServer : IAsyncDisposable
     /// <summary>How long a client that was turned away may keep its place by not closing.</summary>
     private static readonly TimeSpan RefusalCloseLimit = TimeSpan.FromMilliseconds(500);
 
+    private static readonly string[] ProxyCauses = [.. Enum.GetNames<ProxyFailure>().Select(static n => n.ToLowerInvariant())];
+
     private readonly SmtpContext _context;
     private readonly ConnectionGate _gate;
     private readonly ILogger _logger;
     private readonly Lock _lock = new();
     private readonly HashSet<SmtpSession> _sessions = [];
+    private readonly HashSet<IConnection> _opening = [];
     private readonly List<SocketListener> _listeners = [];
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private bool _stopping;
 
     public SmtpServer(
-        SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILoggerFactory loggers, IMeterFactory? meters = null)
-        : this(options, intake, events, wheel, time, loggers, DescriptorLimit.Current(), meters)
+        SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILoggerFactory loggers, IMeterFactory? meters = null,
+        TlsAcceptor? tls = null)
+        : this(options, intake, events, wheel, time, loggers, DescriptorLimit.Current(), meters, tls)
     {
     }
 
     internal SmtpServer(
-        SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILoggerFactory loggers, int descriptors, IMeterFactory? meters = null)
+        SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILoggerFactory loggers, int descriptors, IMeterFactory? meters = null,
+        TlsAcceptor? tls = null)
     {
         ArgumentNullException.ThrowIfNull(options);
         _logger = loggers.CreateLogger<SmtpServer>();
-        _context = new SmtpContext(options, intake, events, wheel, time, _logger, new SmtpMetrics(meters));
+        _context = new SmtpContext(options, intake, events, wheel, time, _logger, new SmtpMetrics(meters), tls);
         int configured = options.Limits.Connections;
         int effective = Math.Min(configured, DescriptorLimit.ConnectionsBelow(descriptors));
         if (effective < configured)
@@ -77,8 +84,7 @@ public sealed class SmtpServer : IAsyncDisposable
         {
             try
             {
-                ListenerProfile profile = listener.Profile;
-                _listeners.Add(new SocketListener(listener.Address, _gate, connection => Accept(connection, profile), _context.Time, _logger));
+                _listeners.Add(new SocketListener(listener.Address, _gate, connection => Accept(connection, listener), _context.Time, _logger));
             }
             catch (SocketException e)
             {
@@ -94,7 +100,7 @@ public sealed class SmtpServer : IAsyncDisposable
 
         for (int i = 0; i < _listeners.Count; i++)
         {
-            SmtpLog.Listening(_logger, _listeners[i].Endpoint, _context.Options.Listeners[i].Profile);
+            SmtpLog.Listening(_logger, _listeners[i].Endpoint, _context.Options.Listeners[i].Profile, _context.Options.Listeners[i].Tls);
             _listeners[i].Start();
         }
     }
@@ -140,9 +146,13 @@ public sealed class SmtpServer : IAsyncDisposable
     }
 
     /// <summary>Serves one connection to its end, outside of listeners and gate.</summary>
-    internal async Task<SessionEnd> ServeAsync(IConnection connection, ListenerProfile profile)
+    internal Task<SessionEnd> ServeAsync(IConnection connection, ListenerProfile profile) =>
+        ServeAsync(connection, new ListenerOptions(new IPEndPoint(IPAddress.Any, 0), profile));
+
+    /// <summary>As the other one, for a listener with all that it says.</summary>
+    internal async Task<SessionEnd> ServeAsync(IConnection connection, ListenerOptions listener, ProxyHeader? origin = null)
     {
-        SmtpSession session = new(_context, connection, profile);
+        SmtpSession session = new(_context, connection, listener, origin);
         bool stopping;
         lock (_lock)
         {
@@ -176,20 +186,33 @@ public sealed class SmtpServer : IAsyncDisposable
     }
 
     /// <summary>On the accept loop, which goes on when the session first waits: for its client's first command.</summary>
-    private void Accept(PipeSocketConnection connection, ListenerProfile profile) => _ = RunAsync(connection, profile);
+    private void Accept(PipeSocketConnection connection, ListenerOptions listener) => _ = RunAsync(connection, listener);
 
-    private async Task RunAsync(PipeSocketConnection connection, ListenerProfile profile)
+    private async Task RunAsync(PipeSocketConnection connection, ListenerOptions listener)
     {
         IPAddress? admitted = null;
         try
         {
             _context.Metrics.Connections.Add(1);
             IPAddress client = RelayPolicy.Normalize(connection.Remote!.Address);
+            ProxyHeader? origin = null;
+            if (RelayPolicy.Holds(listener.ProxyProtocol, client))
+            {
+                if (await ReadProxyHeaderAsync(connection) is not { } header)
+                {
+                    return;
+                }
+
+                // Its limits are those of the client that it speaks for, whose name it gives or not.
+                origin = header;
+                client = RelayPolicy.Normalize(header.Source?.Address ?? client);
+            }
+
             Admission admission = _gate.Admit(client);
             if (admission == Admission.Admitted)
             {
                 admitted = client;
-                await ServeAsync(connection, profile);
+                await ServeAsync(connection, listener, origin);
             }
             else
             {
@@ -211,6 +234,35 @@ public sealed class SmtpServer : IAsyncDisposable
         {
             _gate.Leave(admitted);
         }
+    }
+
+    /// <summary>Null: there was none that can be used, and the connection is closed. A server that stops does not wait for one.</summary>
+    private async Task<ProxyHeader?> ReadProxyHeaderAsync(PipeSocketConnection connection)
+    {
+        lock (_lock)
+        {
+            if (_stopping)
+            {
+                connection.Abort();
+            }
+
+            _opening.Add(connection);
+        }
+
+        (ProxyHeader? header, ProxyFailure failure) = await new ProxyPreface(connection, _context.Wheel, _context.Limits.ProxyTimeout).ReadAsync();
+        lock (_lock)
+        {
+            _opening.Remove(connection);
+        }
+
+        if (header is null)
+        {
+            _context.Metrics.ProxyFailures.Add(1, new KeyValuePair<string, object?>("cause", ProxyCauses[(int)failure]));
+            SmtpLog.NoProxyHeader(_logger, connection.Remote, failure);
+            await connection.DisposeAsync();
+        }
+
+        return header;
     }
 
     private async Task RefuseAsync(PipeSocketConnection connection, IPAddress client, Admission admission)
@@ -235,6 +287,11 @@ public sealed class SmtpServer : IAsyncDisposable
         lock (_lock)
         {
             _stopping = true;
+            foreach (IConnection connection in _opening)
+            {
+                connection.Abort();
+            }
+
             if (_sessions.Count == 0)
             {
                 _ended.TrySetResult();

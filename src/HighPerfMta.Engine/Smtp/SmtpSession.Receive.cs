@@ -202,6 +202,8 @@ internal sealed partial class SmtpSession
         SmtpUtf8 = Transaction.Mail.SmtpUtf8,
         ClientAddress = ClientAddress,
         HeloName = HeloName,
+        Tls = Tls?.Description,
+        Forwarded = Forwarded,
     };
 
     private void WriteReceived(Envelope envelope)
@@ -214,6 +216,9 @@ internal sealed partial class SmtpSession
             Hostname = _context.Hostname,
             Esmtp = IsExtended,
             SmtpUtf8 = envelope.SmtpUtf8,
+            ClientName = ClientName,
+            TlsProtocol = Tls?.Protocol,
+            TlsCipher = Tls?.Cipher,
             Id = envelope.Id,
             For = Transaction.SingleRecipient,
             Date = envelope.ReceivedAt,

@@ -8,7 +8,7 @@ internal sealed partial class SmtpSession
     /// <summary>The reply of a command; null when octets of a message follow, as <paramref name="next"/> then says.</summary>
     private SmtpReply? Dispatch(SmtpVerb verb, ReadOnlySpan<byte> arguments, ref Next next)
     {
-        SmtpReply? refusal = StateTable.Refusal(State, verb);
+        SmtpReply? refusal = NeedsTls && !StartTls.IsAllowedBefore(verb) ? Replies.NeedTls : StateTable.Refusal(State, verb);
         if (verb == SmtpVerb.Bdat)
         {
             // The octets of a chunk follow its command whatever we think of it: they must never be read as commands.
@@ -46,7 +46,13 @@ internal sealed partial class SmtpSession
                 return Vrfy.Handle(arguments);
             case SmtpVerb.Expn:
                 return Expn.Handle();
-            case SmtpVerb.StartTls or SmtpVerb.Auth:
+            case SmtpVerb.StartTls:
+                return StartTls.Handle(this, arguments);
+            case SmtpVerb.Xclient:
+                return Xclient.Handle(this, arguments);
+            case SmtpVerb.Xforward:
+                return Xforward.Handle(this, arguments);
+            case SmtpVerb.Auth:
                 return Replies.NotImplemented;
             default:
                 return Replies.UnknownCommand;

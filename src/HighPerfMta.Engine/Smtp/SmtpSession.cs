@@ -1,10 +1,10 @@
 using System.Buffers;
 using System.IO.Pipelines;
-using System.Net;
 using System.Net.Sockets;
 using HighPerfMta.Engine.Net;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Protocol.Addresses;
+using HighPerfMta.Protocol.Proxy;
 using HighPerfMta.Protocol.Smtp;
 
 namespace HighPerfMta.Engine.Smtp;
@@ -30,6 +30,9 @@ internal enum SessionEnd : byte
     /// <summary>The transport broke.</summary>
     Broken,
 
+    /// <summary>There was no handshake, or it failed.</summary>
+    NoTls,
+
     /// <summary>A bug of ours; 421 4.3.0 where possible.</summary>
     Failed,
 }
@@ -41,41 +44,44 @@ internal enum SessionEnd : byte
 internal sealed partial class SmtpSession
 {
     private readonly SmtpContext _context;
-    private readonly IConnection _connection;
     private readonly SessionTransport _transport;
     private readonly long _startedAt;
     private readonly ArrayBufferWriter<byte> _headers = new(512);
+    private volatile IConnection _connection;
     private volatile bool _stopRequested;
     private long _commandSince;
     private int _errors;
     private bool _skippingLine;
 
-    public SmtpSession(SmtpContext context, IConnection connection, ListenerProfile profile)
+    /// <param name="context">What all sessions share.</param>
+    /// <param name="connection">The session's alone.</param>
+    /// <param name="listener">Where it came in.</param>
+    /// <param name="origin">What a balancer said of the client; null: the client is the peer.</param>
+    public SmtpSession(SmtpContext context, IConnection connection, ListenerOptions listener, ProxyHeader? origin = null)
     {
         _context = context;
         _connection = connection;
         _transport = new SessionTransport(connection, context.Wheel, context.Limits.CommandTimeout);
         _startedAt = context.Time.GetTimestamp();
         _commandSince = _startedAt;
-        Profile = profile;
-        ClientAddress = connection.Remote is { } remote ? RelayPolicy.Normalize(remote.Address) : null;
-        IsTrusted = context.Relay.IsTrusted(ClientAddress);
+        Listener = listener;
+        ClientAddress = (origin?.Source ?? connection.Remote) is { } client ? RelayPolicy.Normalize(client.Address) : null;
+
+        // Of a client that the balancer does not name nothing is known: it must not have the balancer's own rights.
+        _addressCounts = origin?.Origin != ProxyOrigin.Unknown;
+        IsTrusted = FindTrust();
     }
 
     private enum Next : byte
     {
-        Input, Data, Chunk, Flush, Close,
+        Input, Data, Chunk, Flush, Tls, Close,
     }
 
     public SmtpContext Context => _context;
 
-    public ListenerProfile Profile { get; }
+    public ListenerOptions Listener { get; }
 
-    /// <summary>The client's address, never IPv4-mapped; null when the transport has none.</summary>
-    public IPAddress? ClientAddress { get; }
-
-    /// <summary>The client is in <c>relay.networks</c>.</summary>
-    public bool IsTrusted { get; }
+    public ListenerProfile Profile => Listener.Profile;
 
     public SessionState State { get; set; }
 
@@ -133,6 +139,7 @@ internal sealed partial class SmtpSession
         Transaction.Clear();
         if (InTransaction)
         {
+            Forwarded = null;
             State = SessionState.Ready;
         }
     }
@@ -145,6 +152,8 @@ internal sealed partial class SmtpSession
         Sender = State > SessionState.Ready ? Transaction.Mail.Sender?.ToString() ?? "" : null,
         Recipient = recipient?.ToString(),
         Source = ClientAddress?.ToString(),
+        Tls = Tls?.Description,
+        Forwarded = Forwarded,
         Code = reply.Code,
         Enhanced = reply.Enhanced.ToString(),
         Reply = reply.Text,
@@ -154,6 +163,11 @@ internal sealed partial class SmtpSession
 
     private async Task<SessionEnd> ServeAsync()
     {
+        if (await BeginAsync() is { } failed)
+        {
+            return failed;
+        }
+
         _transport.Write(_context.Greeting.Wire.Span);
         while (true)
         {
@@ -187,6 +201,12 @@ internal sealed partial class SmtpSession
             }
 
             ReadOnlySequence<byte> buffer = result.Buffer;
+            if (!_heard && IsHandshakeInPlainText(buffer))
+            {
+                _transport.AdvanceTo(buffer.End, buffer.End);
+                return SessionEnd.NoTls;
+            }
+
             Next next = AnswerBuffered(ref buffer);
             _transport.AdvanceTo(buffer.Start, next == Next.Input ? buffer.End : buffer.Start);
             switch (next)
@@ -202,6 +222,13 @@ internal sealed partial class SmtpSession
                     }
 
                     _commandSince = _context.Time.GetTimestamp();
+                    break;
+                case Next.Tls:
+                    if (await StartTlsAsync(pipelined: !buffer.IsEmpty) is { } ended)
+                    {
+                        return ended;
+                    }
+
                     break;
                 case Next.Close:
                     return State == SessionState.Quit ? SessionEnd.Quit : SessionEnd.Closed;
@@ -286,6 +313,11 @@ internal sealed partial class SmtpSession
         if (Write(reply))
         {
             return Next.Close;
+        }
+
+        if (reply == Replies.ReadyForTls)
+        {
+            return Next.Tls;
         }
 
         return _transport.MustFlush ? Next.Flush : Next.Input;

@@ -178,7 +178,13 @@ public static partial class CommandParser
             };
         }
 
-        return System.Text.Ascii.EqualsIgnoreCase(word, "starttls"u8) ? SmtpVerb.StartTls : SmtpVerb.Unknown;
+        return word.Length switch
+        {
+            8 when System.Text.Ascii.EqualsIgnoreCase(word, "starttls"u8) => SmtpVerb.StartTls,
+            8 when System.Text.Ascii.EqualsIgnoreCase(word, "xforward"u8) => SmtpVerb.Xforward,
+            7 when System.Text.Ascii.EqualsIgnoreCase(word, "xclient"u8) => SmtpVerb.Xclient,
+            _ => SmtpVerb.Unknown,
+        };
     }
 
     /// <summary>Four octets as a big-endian number with A to Z folded; other octets stay apart, so that "Ma\u0009l" is no verb.</summary>

@@ -37,4 +37,10 @@ public sealed class Envelope
 
     /// <summary>What the client called itself in HELO or EHLO; empty for a message that this server composed.</summary>
     public string HeloName { get; init; } = "";
+
+    /// <summary>Protocol and cipher suite that the message came by, for the event of its acceptance; not kept in the queue. Null: plain text.</summary>
+    public string? Tls { get; init; }
+
+    /// <summary>What XFORWARD said of the client before the client; not kept in the queue. Null: nothing.</summary>
+    public ClientAttributes? Forwarded { get; init; }
 }

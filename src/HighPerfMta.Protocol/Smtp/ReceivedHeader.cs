@@ -24,6 +24,15 @@ public readonly struct ReceivedFields
     /// <summary>MAIL carried SMTPUTF8 (RFC 6531 §4.3).</summary>
     public bool SmtpUtf8 { get; init; }
 
+    /// <summary>The client's host name, as XCLIENT gave it; null: none is known.</summary>
+    public string? ClientName { get; init; }
+
+    /// <summary>"TLSv1.3" and the like; null: the session was in plain text.</summary>
+    public string? TlsProtocol { get; init; }
+
+    /// <summary>The cipher suite's registered name (RFC 8314 §4.3).</summary>
+    public string? TlsCipher { get; init; }
+
     public required MessageId Id { get; init; }
 
     /// <summary>Only for a message with one recipient: others must not see each other (RFC 5321 §7.2).</summary>
@@ -55,14 +64,20 @@ public static class ReceivedHeader
         }
 
         line.Word("by "u8, fields.Hostname, ""u8);
-        line.Word("with "u8, (fields.SmtpUtf8, fields.Esmtp) switch { (true, _) => "UTF8SMTP", (_, true) => "ESMTP", _ => "SMTP" }, ""u8);
+        line.Word("with "u8, Protocol(fields), ""u8);
         Span<byte> scratch = stackalloc byte[40];
         fields.Id.Format(scratch);
         bool addressed = fields.For is not null && (fields.SmtpUtf8 || !fields.For.NeedsSmtpUtf8);
-        line.Word("id "u8, scratch[..MessageId.TextLength], addressed ? ""u8 : ";"u8);
+        line.Word("id "u8, scratch[..MessageId.TextLength], addressed || fields.TlsCipher is not null ? ""u8 : ";"u8);
         if (addressed)
         {
-            WriteFor(ref line, fields.For!);
+            WriteFor(ref line, fields.For!, fields.TlsCipher is null ? ">;"u8 : ">"u8);
+        }
+
+        if (fields.TlsCipher is not null)
+        {
+            line.Word("tls "u8, fields.TlsCipher, ""u8);
+            line.Word("("u8, fields.TlsProtocol ?? "", ");"u8);
         }
 
         line.Word(""u8, MailDate.Format(fields.Date, scratch), ""u8);
@@ -73,24 +88,47 @@ public static class ReceivedHeader
     private static void WriteFrom(ref FoldedLine line, in ReceivedFields fields)
     {
         Span<byte> name = stackalloc byte[CommandParser.MaxHelloName];
-        int length = Math.Min(fields.HeloName.Length, name.Length);
-        for (int i = 0; i < length; i++)
-        {
-            char c = fields.HeloName[i];
-            name[i] = char.IsAsciiLetterOrDigit(c) || c is '.' or '-' or '_' or ':' or '[' or ']' ? (byte)c : (byte)'?';
-        }
-
-        line.Word("from "u8, name[..length], ""u8);
+        line.Word("from "u8, name[..Clean(fields.HeloName, name)], ""u8);
         if (fields.ClientAddress is null)
         {
             return;
         }
 
         Span<byte> literal = stackalloc byte[80];
-        line.Word("("u8, AddressLiteral(fields.ClientAddress, literal), ")"u8);
+        if (fields.ClientName is null)
+        {
+            line.Word("("u8, AddressLiteral(fields.ClientAddress, literal), ")"u8);
+            return;
+        }
+
+        line.Word("("u8, name[..Clean(fields.ClientName, name)], ""u8);
+        line.Word(""u8, AddressLiteral(fields.ClientAddress, literal), ")"u8);
     }
 
-    private static void WriteFor(ref FoldedLine line, EmailAddress address)
+    /// <summary>The protocol's registered name: of RFC 3848, and of RFC 6531 §4.3 with SMTPUTF8.</summary>
+    private static string Protocol(in ReceivedFields fields) => (fields.SmtpUtf8, fields.Esmtp, fields.TlsCipher is not null) switch
+    {
+        (true, _, true) => "UTF8SMTPS",
+        (true, _, false) => "UTF8SMTP",
+        (_, true, true) => "ESMTPS",
+        (_, true, false) => "ESMTP",
+        _ => "SMTP",
+    };
+
+    /// <summary>What may stand in a header of a name that a client gave; returns its octets.</summary>
+    private static int Clean(string name, Span<byte> clean)
+    {
+        int length = Math.Min(name.Length, clean.Length);
+        for (int i = 0; i < length; i++)
+        {
+            char c = name[i];
+            clean[i] = char.IsAsciiLetterOrDigit(c) || c is '.' or '-' or '_' or ':' or '[' or ']' ? (byte)c : (byte)'?';
+        }
+
+        return length;
+    }
+
+    private static void WriteFor(ref FoldedLine line, EmailAddress address, scoped ReadOnlySpan<byte> end)
     {
         Span<byte> text = stackalloc byte[AddressParser.MaxPath];
         int length = Encoding.UTF8.GetBytes(address.LocalPart, text);
@@ -100,7 +138,7 @@ public static class ReceivedHeader
             length += Encoding.ASCII.GetBytes(address.Domain, text[length..]);
         }
 
-        line.Word("for <"u8, text[..length], ">;"u8);
+        line.Word("for <"u8, text[..length], end);
     }
 
     /// <summary>The TCP-info of RFC 5321 §4.4: <c>[192.0.2.1]</c> or <c>[IPv6:2001:db8::1]</c>.</summary>

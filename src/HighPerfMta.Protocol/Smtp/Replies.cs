@@ -47,6 +47,20 @@ public static class Replies
     /// <summary>BDAT after a chunk that was refused, or after LAST (RFC 3030 §3).</summary>
     public static readonly SmtpReply BdatSequence = Make(503, 5, 5, 1, "BDAT is not possible now");
 
+    // Transport security (RFC 3207)
+    public static readonly SmtpReply ReadyForTls = Make(220, 2, 0, 0, "Ready to start TLS");
+    public static readonly SmtpReply NeedTls = Make(530, 5, 7, 0, "Must issue a STARTTLS command first");
+    public static readonly SmtpReply TlsAlready = Make(503, 5, 5, 1, "TLS is in use already");
+    public static readonly SmtpReply NeedCertificate = Make(530, 5, 7, 0, "Must show a client certificate that is allowed here");
+    public static readonly SmtpReply PlainTextAfterStartTls = Make(554, 5, 5, 1, "Plain text after STARTTLS, closing the connection", close: true);
+    public static readonly SmtpReply TlsOnly = Make(554, 5, 7, 0, "This port is for TLS from the first octet, closing the connection", close: true);
+
+    /// <summary>XCLIENT and XFORWARD of a client that is not named (550 in their specifications).</summary>
+    public static readonly SmtpReply NotNamed = Make(550, 5, 7, 0, "Not allowed to speak for other clients");
+
+    /// <summary>XCLIENT and XFORWARD within a transaction.</summary>
+    public static readonly SmtpReply TransactionUnderWay = Make(503, 5, 5, 1, "Mail transaction in progress");
+
     public static readonly SmtpReply EhloNeedsName = Make(501, 5, 5, 4, "EHLO needs a domain or an address literal");
     public static readonly SmtpReply HeloNeedsName = Make(501, 5, 5, 4, "HELO needs a domain or an address literal");
 

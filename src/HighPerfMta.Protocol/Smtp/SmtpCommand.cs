@@ -22,10 +22,10 @@ public enum LineStatus : byte
     Nul,
 }
 
-/// <summary>The verbs that are told apart; the last two are known so that they can be refused by name.</summary>
+/// <summary>The verbs that are told apart.</summary>
 public enum SmtpVerb : byte
 {
-    Unknown, Helo, Ehlo, Mail, Rcpt, Data, Bdat, Rset, Noop, Help, Vrfy, Expn, Quit, StartTls, Auth,
+    Unknown, Helo, Ehlo, Mail, Rcpt, Data, Bdat, Rset, Noop, Help, Vrfy, Expn, Quit, StartTls, Auth, Xclient, Xforward,
 }
 
 /// <summary>One command line taken apart; every span is a view of the receive buffer (or of the scratch of the reader).</summary>

@@ -23,10 +23,12 @@ internal static partial class ServeCommand
         ILogger logger = loggers.CreateLogger("HighPerfMta");
         using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         using CancellationTokenSource hurry = new();
-        using Signals signals = new(stop, hurry, () => NoReload(logger));
+        MtaHost? running = null;
+        using Signals signals = new(stop, hurry, () => Reload(Volatile.Read(ref running), logger));
         try
         {
             await using MtaHost host = await MtaHost.StartAsync(configuration, loggers, TimeProvider.System);
+            Volatile.Write(ref running, host);
             if (file is null && !Console.IsErrorRedirected)
             {
                 Welcome(output, host, configuration);
@@ -48,6 +50,18 @@ internal static partial class ServeCommand
 
         Stopped(logger);
         return ExitCodes.Done;
+    }
+
+    private static void Reload(MtaHost? host, ILogger logger)
+    {
+        if (host?.ReloadCertificates() == true)
+        {
+            ReloadedCertificates(logger);
+        }
+        else
+        {
+            NoReload(logger);
+        }
     }
 
     private static void Welcome(Output output, MtaHost host, ServerConfiguration configuration)
@@ -94,6 +108,9 @@ internal static partial class ServeCommand
 
     [LoggerMessage(2, LogLevel.Debug, "the start failed")]
     private static partial void StartFailed(ILogger logger, Exception error);
+
+    [LoggerMessage(4, LogLevel.Information, "SIGHUP: the files of certificates were looked at; the rest of the configuration is read at the start only")]
+    private static partial void ReloadedCertificates(ILogger logger);
 
     [LoggerMessage(3, LogLevel.Warning, "SIGHUP: the configuration is read at the start only; restart the server to change it")]
     private static partial void NoReload(ILogger logger);

@@ -1,4 +1,5 @@
 using System.IO.Enumeration;
+using HighPerfMta.Engine.Net.Tls;
 
 namespace HighPerfMta.Server.Configuration;
 
@@ -24,11 +25,7 @@ internal sealed class ConfigurationLoader
             loader.LoadFile(path, isInclude: false);
         }
 
-        if (!loader._knowsListeners)
-        {
-            loader._configuration.Complete();
-        }
-
+        loader._configuration.Complete(loader._knowsListeners);
         CrossChecks.Run(loader._configuration, loader._problems, key => loader.PlaceOf(key, path ?? "(defaults)"));
         return (loader._configuration, loader._problems.Sorted);
     }
@@ -139,6 +136,14 @@ internal sealed class ConfigurationLoader
         }
 
         section.Read(_configuration, own, _problems);
+        if (section.Name == "tls" && own.Entries.ContainsKey("certificates"))
+        {
+            _configuration.Tls = _configuration.Tls with
+            {
+                Certificates = [.. _configuration.Tls.Certificates.Select(c => new CertificateFiles(Path.GetFullPath(c.Certificate, folder), Path.GetFullPath(c.Key, folder)))],
+            };
+        }
+
         if (section.Name == "admin" && own.Entries.ContainsKey("socket") && _configuration.Admin.Socket.Length > 0)
         {
             _configuration.Admin = _configuration.Admin with { Socket = Path.GetFullPath(_configuration.Admin.Socket, folder) };

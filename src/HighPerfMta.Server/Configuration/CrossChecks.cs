@@ -1,5 +1,7 @@
 using System.Net;
+using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Routing;
+using HighPerfMta.Engine.Smtp;
 
 namespace HighPerfMta.Server.Configuration;
 
@@ -17,6 +19,7 @@ internal static class CrossChecks
         Addresses(configuration, problems, placeOf);
         Retry(configuration, problems, placeOf);
         Loops(configuration, problems);
+        Tls(configuration, problems, placeOf);
         AuthChecks.Run(configuration, problems, placeOf);
         NotMore("limits.connections_per_ip", configuration.Limits.ConnectionsPerIp, "limits.connections", configuration.Limits.Connections, problems, placeOf);
         NotMore("delivery.connections_per_site", configuration.Delivery.ConnectionsPerSite, "delivery.connections", configuration.Delivery.Connections, problems, placeOf);
@@ -63,6 +66,45 @@ internal static class CrossChecks
         if (configuration.Admin.Http is { } http && taken.Find(t => Overlap(t, http)) is { } listening)
         {
             problems.Add(placeOf("admin.http"), "admin.http", $"{http} is taken by the listener on {listening}; use another port");
+        }
+    }
+
+    private static void Tls(ServerConfiguration configuration, ProblemList problems, Func<string, Place> placeOf)
+    {
+        foreach (ListenerDraft listener in configuration.Listeners)
+        {
+            TlsMode mode = listener.Tls ?? TlsMode.Off;
+            if (mode != TlsMode.Off && configuration.Tls.Certificates.Count == 0)
+            {
+                problems.Add(listener.Place, "listener.tls", "there is no certificate for it; name one in tls.certificates, or write \"off\"");
+            }
+
+            if (mode == TlsMode.Off && listener.ClientCertificates != ClientCertificates.Off)
+            {
+                problems.Add(listener.Place, "listener.client_certificates", "a client shows its certificate in the handshake, and there is none with tls = \"off\"; set listener.tls");
+            }
+
+            if (listener.ClientCertificates == ClientCertificates.Require && configuration.Relay.Certificates.Count == 0)
+            {
+                problems.Add(listener.Place, "listener.client_certificates", "\"require\" takes mail from nobody while relay.certificates is empty; name some, or write \"request\"");
+            }
+        }
+
+        if (configuration.Relay.Certificates.Count > 0 && configuration.Listeners.TrueForAll(static l => l.ClientCertificates == ClientCertificates.Off))
+        {
+            problems.Add(placeOf("relay.certificates"), "relay.certificates", "no client is asked for a certificate; set client_certificates = \"request\" on a listener");
+        }
+
+        foreach (CertificateFiles files in configuration.Tls.Certificates)
+        {
+            try
+            {
+                CertificateFile.Load(files, staple: false);
+            }
+            catch (CertificateException e)
+            {
+                problems.Add(placeOf("tls.certificates"), "tls.certificates", e.Message);
+            }
         }
     }
 

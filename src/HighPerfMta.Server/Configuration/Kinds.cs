@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net;
+using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Routing;
 using HighPerfMta.Protocol.Addresses;
 
@@ -35,6 +36,38 @@ internal static class Kinds
     /// <summary>A network that is trusted: never every address there is.</summary>
     public static ValueKind<IPNetwork> ClientNetwork { get; } =
         Network.Where(Network.Allowed + ", never all addresses, which would be an open relay", static n => n.PrefixLength > 0);
+
+    /// <summary>A certificate with its key.</summary>
+    public static ValueKind<CertificateFiles> Certificate { get; } = new(
+        "{ cert = \"FILE\", key = \"FILE\" }",
+        static (TomlNode node, List<Fault> faults, out CertificateFiles value) =>
+        {
+            value = new CertificateFiles("", "");
+            if (node is TomlTable { Entries: { Count: 2 } entries } && TryRead("cert", out string cert) && TryRead("key", out string key))
+            {
+                value = new CertificateFiles(cert, key);
+                return true;
+            }
+
+            faults.Add(Wrong(node, "{ cert = \"FILE\", key = \"FILE\" }, the certificate with its chain and its key, in PEM"));
+            return false;
+
+            bool TryRead(string name, out string path)
+            {
+                path = entries.TryGetValue(name, out (Place Key, TomlNode Value) entry) && entry.Value is TomlScalar { Value: string text } ? text : "";
+                return path.Length > 0 && !path.Contains('\0', StringComparison.Ordinal);
+            }
+        },
+        static v => $"{{ cert = {Quote(v.Certificate)}, key = {Quote(v.Key)} }}");
+
+    /// <summary>SHA-256 as hexadecimal digits, with or without colons; lower case without them once it is read.</summary>
+    public static ValueKind<string> Fingerprint { get; } = FromString<string>(
+        "a SHA-256 of 64 hexadecimal digits, colons allowed", static (string s, out string v) =>
+        {
+            v = s.Replace(":", "", StringComparison.Ordinal).ToLowerInvariant();
+            return v.Length == 64 && v.All(char.IsAsciiHexDigit);
+        },
+        Quote);
 
     /// <summary>A domain, or ".domain" for its subdomains.</summary>
     public static ValueKind<string> DomainPattern { get; } = FromString<string>(
@@ -156,6 +189,18 @@ internal static class Kinds
             return read;
         },
         v => v is { } present ? kind.Format(present) : "\"off\"");
+
+    /// <summary>A value; null when none was written.</summary>
+    public static ValueKind<T?> OrDefault<T>(ValueKind<T> kind)
+        where T : struct => new(
+        kind.Allowed,
+        (TomlNode node, List<Fault> faults, out T? value) =>
+        {
+            bool read = kind.Read(node, faults, out T present);
+            value = read ? present : null;
+            return read;
+        },
+        v => v is { } present ? kind.Format(present) : "\"\"");
 
     public static Fault Wrong(TomlNode node, string allowed) => new(node.Place, $"{Describe(node)} is not allowed; allowed is {allowed}");
 

@@ -3,6 +3,7 @@ using HighPerfMta.Engine.Auth;
 using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Engine.Dns;
 using HighPerfMta.Engine.Intake;
+using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Engine.Routing;
 using HighPerfMta.Engine.Smtp;
@@ -45,6 +46,15 @@ internal sealed class ListenerDraft
     public IPEndPoint? Address { get; set; }
 
     public ListenerProfile Profile { get; set; } = ListenerProfile.Relay;
+
+    /// <summary>Null until <see cref="ServerConfiguration.Complete"/>: nobody wrote it.</summary>
+    public TlsMode? Tls { get; set; }
+
+    public ClientCertificates ClientCertificates { get; set; }
+
+    public IReadOnlyList<IPNetwork> ProxyProtocol { get; set; } = [];
+
+    public IReadOnlyList<IPNetwork> Xclient { get; set; } = [];
 }
 
 /// <summary>One <c>[[route]]</c> as it is read.</summary>
@@ -70,6 +80,8 @@ internal sealed class ServerConfiguration
     public string DataDirectory { get; set; } = Path.GetFullPath("hpmta-data");
 
     public List<ListenerDraft> Listeners { get; } = [];
+
+    public TlsOptions Tls { get; set; } = new();
 
     public RelayOptions Relay { get; set; } = new();
 
@@ -107,7 +119,16 @@ internal sealed class ServerConfiguration
     public SmtpServerOptions ForReception() => new()
     {
         Hostname = Hostname,
-        Listeners = [.. Listeners.Select(static l => new ListenerOptions(l.Address!, l.Profile))],
+        Listeners =
+        [
+            .. Listeners.Select(l => new ListenerOptions(l.Address!, l.Profile)
+            {
+                Tls = l.Tls ?? TlsMode.Off,
+                ClientCertificates = l.ClientCertificates,
+                ProxyProtocol = l.ProxyProtocol,
+                Xclient = l.Xclient,
+            }),
+        ],
         Relay = Relay,
         Limits = Limits,
         Routes = new RouteTable(ForRouting()),
@@ -124,12 +145,18 @@ internal sealed class ServerConfiguration
     /// <param name="own">Where this server listens, real ports included.</param>
     public DeliveryOptions ForDelivery(IReadOnlyList<IPEndPoint> own) => Delivery with { Hostname = Hostname, OwnEndpoints = own };
 
-    /// <summary>Fills in what nobody wrote: the listener of a server without any.</summary>
-    public void Complete()
+    /// <summary>Fills in what nobody wrote: the listener of a server without any, and STARTTLS where there is a certificate for it.</summary>
+    /// <param name="knowsListeners">Somebody wrote of listeners, rightly or not.</param>
+    public void Complete(bool knowsListeners = false)
     {
-        if (Listeners.Count == 0)
+        if (Listeners.Count == 0 && !knowsListeners)
         {
             Listeners.Add(new ListenerDraft { Address = new IPEndPoint(IPAddress.Loopback, 2525) });
+        }
+
+        foreach (ListenerDraft listener in Listeners)
+        {
+            listener.Tls ??= Tls.Certificates.Count > 0 ? TlsMode.StartTls : TlsMode.Off;
         }
     }
 

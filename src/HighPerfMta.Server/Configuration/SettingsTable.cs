@@ -1,3 +1,4 @@
+using System.Security.Authentication;
 using HighPerfMta.Engine.Routing;
 using HighPerfMta.Engine.Smtp;
 using Microsoft.Extensions.Logging;
@@ -26,7 +27,7 @@ internal static class SettingsTable
     /// <summary>The tables, in the order of the reference.</summary>
     public static IReadOnlyList<Section> Sections { get; } =
     [
-        Listener(), Relay(), Limits(), AuthSettings.Auth, AuthSettings.Backend, Queue(), Retry(), RouteSection(), Delivery(), Dns(), Admin(), Log(), Events(),
+        Listener(), Tls(), Relay(), Limits(), AuthSettings.Auth, AuthSettings.Backend, Queue(), Retry(), RouteSection(), Delivery(), Dns(), Admin(), Log(), Events(),
     ];
 
     private static Setting<ServerConfiguration, T> Of<T>(
@@ -43,7 +44,38 @@ internal static class SettingsTable
         { Required = true },
         new Setting<ListenerDraft, ListenerProfile>("profile", Kinds.OneOf(("relay", ListenerProfile.Relay), ("mx", ListenerProfile.Mx)), static l => l.Profile, static (l, v) => l.Profile = v,
             "relay: only clients of relay.networks may send. mx: anyone may send to relay.domains, clients of relay.networks anywhere.")
-        { DefaultText = "\"relay\"" });
+        { DefaultText = "\"relay\"" },
+        new Setting<ListenerDraft, TlsMode?>("tls", Kinds.OrDefault(Kinds.OneOf(("off", TlsMode.Off), ("starttls", TlsMode.StartTls), ("required", TlsMode.Required), ("implicit", TlsMode.Implicit))),
+            static l => l.Tls, static (l, v) => l.Tls = v,
+            "off: plain text. starttls: offered. required: no mail before STARTTLS (530 5.7.0). implicit: TLS from the first octet.")
+        { DefaultText = "\"starttls\" if there are tls.certificates, else \"off\"" },
+        new Setting<ListenerDraft, ClientCertificates>(
+            "client_certificates", Kinds.OneOf(("off", ClientCertificates.Off), ("request", ClientCertificates.Request), ("require", ClientCertificates.Require)),
+            static l => l.ClientCertificates, static (l, v) => l.ClientCertificates = v,
+            "request: clients are asked for a certificate, which relay.certificates may know. require: mail is taken from no others (530 5.7.0).")
+        { DefaultText = "\"off\"" },
+        new Setting<ListenerDraft, IReadOnlyList<System.Net.IPNetwork>>("proxy_protocol", Kinds.ListOf(Kinds.ClientNetwork), static l => l.ProxyProtocol, static (l, v) => l.ProxyProtocol = v,
+            "Balancers: their connections must begin with a PROXY header, version 1 or 2, and the client's address is the one in it.")
+        { DefaultText = "`[]`" },
+        new Setting<ListenerDraft, IReadOnlyList<System.Net.IPNetwork>>("xclient", Kinds.ListOf(Kinds.ClientNetwork), static l => l.Xclient, static (l, v) => l.Xclient = v,
+            "Clients that may use XCLIENT and XFORWARD, so speak for others.")
+        { DefaultText = "`[]`" });
+
+    private static SingleSection Tls() => new(
+        "tls",
+        "Transport security of listeners. Cipher suites and groups are those of the system's OpenSSL configuration.",
+        Of("certificates", Kinds.ListOf(Kinds.Certificate), static c => c.Tls.Certificates, static (c, v) => c.Tls = c.Tls with { Certificates = v },
+            "Certificates with their chains and keys (RSA or ECDSA), in PEM. A client gets the one for the name it asks for (exact, then wildcard), others the first. Changed files are loaded without a restart."),
+        Of("minimum", Kinds.OneOf(("1.2", SslProtocols.Tls12 | SslProtocols.Tls13), ("1.3", SslProtocols.Tls13)), static c => c.Tls.Protocols, static (c, v) => c.Tls = c.Tls with { Protocols = v },
+            "The lowest version of TLS that is spoken."),
+        Of("handshake_timeout", Kinds.DurationFrom(Second, Day), static c => c.Tls.HandshakeTimeout, static (c, v) => c.Tls = c.Tls with { HandshakeTimeout = v },
+            "A whole handshake; a client that takes longer is dropped."),
+        Of("reload_interval", Kinds.DurationFrom(Second, Day), static c => c.Tls.ReloadInterval, static (c, v) => c.Tls = c.Tls with { ReloadInterval = v },
+            "How often the files of certificates are looked at; SIGHUP looks at once."),
+        Of("expiry_warning", Kinds.DurationFrom(TimeSpan.Zero, 365 * Day), static c => c.Tls.ExpiryWarning, static (c, v) => c.Tls = c.Tls with { ExpiryWarning = v },
+            "A certificate that ends within this time is warned of in the log, once a day."),
+        Of("ocsp_stapling", Kinds.Truth, static c => c.Tls.OcspStapling, static (c, v) => c.Tls = c.Tls with { OcspStapling = v },
+            "Certificates that name an OCSP responder are sent with its answer, which is fetched in the background."));
 
     private static SingleSection Relay() => new(
         "relay",
@@ -51,7 +83,9 @@ internal static class SettingsTable
         Of("networks", Kinds.ListOf(Kinds.ClientNetwork), static c => c.Relay.Networks, static (c, v) => c.Relay = c.Relay with { Networks = v },
             "Clients that may send anywhere."),
         Of("domains", Kinds.ListOf(Kinds.DomainPattern), static c => c.Relay.Domains, static (c, v) => c.Relay = c.Relay with { Domains = v },
-            "Domains that are accepted from anyone on an mx listener."));
+            "Domains that are accepted from anyone on an mx listener."),
+        Of("certificates", Kinds.ListOf(Kinds.Fingerprint), static c => c.Relay.Certificates, static (c, v) => c.Relay = c.Relay with { Certificates = v },
+            "SHA-256 of certificates, or of their public keys: clients that show one in the handshake may send anywhere. Needs a listener with client_certificates."));
 
     private static SingleSection Limits() => new(
         "limits",
@@ -78,6 +112,8 @@ internal static class SettingsTable
             "Wait for a command."),
         Of("data_timeout", Kinds.DurationFrom(Second, Day), static c => c.Limits.DataTimeout, static (c, v) => c.Limits = c.Limits with { DataTimeout = v },
             "Wait for more of a message."),
+        Of("proxy_timeout", Kinds.DurationFrom(Second, Day), static c => c.Limits.ProxyTimeout, static (c, v) => c.Limits = c.Limits with { ProxyTimeout = v },
+            "Wait for the PROXY header of a balancer."),
         Of("session_timeout", Kinds.DurationFrom(Second, 7 * Day), static c => c.Limits.SessionTimeout, static (c, v) => c.Limits = c.Limits with { SessionTimeout = v },
             "A whole session."));
 

@@ -4,6 +4,7 @@ using HighPerfMta.Engine.Control;
 using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Engine.Intake;
 using HighPerfMta.Engine.Net;
+using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Engine.Smtp;
 using HighPerfMta.Queue;
@@ -33,6 +34,7 @@ internal sealed partial class MtaHost : IAsyncDisposable
     private readonly Stack<IAsyncDisposable> _closing = new();
     private SmtpServer? _reception;
     private IDelivery? _delivery;
+    private CertificateStore? _certificates;
     private bool _stopped;
 
     private MtaHost(ServerConfiguration configuration, ILoggerFactory loggers, TimeProvider time)
@@ -64,6 +66,13 @@ internal sealed partial class MtaHost : IAsyncDisposable
             await host.DisposeAsync();
             throw Explain(e, configuration);
         }
+    }
+
+    /// <summary>Looks at the files of certificates now. True: there are some.</summary>
+    public bool ReloadCertificates()
+    {
+        _certificates?.Check();
+        return _certificates is not null;
     }
 
     /// <summary>Stops accepting, lets what is in flight finish within <c>delivery.drain_timeout</c>, makes everything durable and closes.</summary>
@@ -136,7 +145,7 @@ internal sealed partial class MtaHost : IAsyncDisposable
         IntakeRoom intake = new(queue, events, _time, _loggers.CreateLogger<IntakeRoom>(), pressure);
         Outbound outbound = Own(new Outbound(_configuration, queue, intake, events, wheel, _time, _loggers));
         _delivery = outbound.Delivery;
-        _reception = Own(new SmtpServer(_configuration.ForReception(), intake, events, wheel, _time, _loggers, metrics));
+        _reception = Own(new SmtpServer(_configuration.ForReception(), intake, events, wheel, _time, _loggers, metrics, MakeTls(metrics)));
         ControlRoom control = outbound.CreateControl(_configuration, queue, events, _time);
         _state.Control = control;
         AdminSocket admin = Own(new AdminSocket(_configuration.SocketPath, control, log));
@@ -152,6 +161,19 @@ internal sealed partial class MtaHost : IAsyncDisposable
         _state.Ready = true;
         ServiceManager.Ready();
         Ready(_logger, string.Join(", ", Listeners), Http?.ToString() ?? "off", _configuration.DataDirectory, queue.Count);
+    }
+
+    /// <summary>Null without a certificate.</summary>
+    private TlsAcceptor? MakeTls(MetricsCollector? metrics)
+    {
+        TlsOptions options = _configuration.Tls;
+        if (options.Certificates.Count == 0)
+        {
+            return null;
+        }
+
+        _certificates = Own(new CertificateStore(options, _time, _loggers.CreateLogger<CertificateStore>(), metrics), static c => c.Dispose());
+        return Own(new TlsAcceptor(options, _certificates, _loggers.CreateLogger<TlsAcceptor>(), metrics), static t => t.Dispose());
     }
 
     private async Task<MailQueue> OpenQueueAsync(QueueOptions options)
@@ -199,6 +221,7 @@ internal sealed partial class MtaHost : IAsyncDisposable
     private static StartFailedException Explain(Exception error, ServerConfiguration configuration) => error switch
     {
         StartFailedException known => known,
+        CertificateException certificate => new StartFailedException(certificate.Message, inner: certificate),
         LogOpenException log => new StartFailedException(log.Message, inner: log),
         SocketException socket => new StartFailedException(
             $"cannot listen on {socket.Data["address"] ?? "an address"}: {socket.Message}; "

@@ -13,6 +13,8 @@ internal sealed class MtaProcess : IAsyncDisposable
     private readonly StringBuilder _log = new();
     private Process? _process;
 
+    private bool _behindProxy;
+
     private MtaProcess(int port) => Port = port;
 
     public int Port { get; }
@@ -39,7 +41,11 @@ internal sealed class MtaProcess : IAsyncDisposable
     public static string ProgramPath => System.IO.Path.Combine(AppContext.BaseDirectory, "hpmta.dll");
 
     /// <summary>Starts with a listener on a free port of 127.0.0.1 and the given further TOML.</summary>
-    public static async Task<MtaProcess> StartAsync(string toml, string profile = "relay", string http = "")
+    /// <param name="toml">Further TOML.</param>
+    /// <param name="profile">Of the listener.</param>
+    /// <param name="http">Of the web side.</param>
+    /// <param name="listener">Further lines of the listener.</param>
+    public static async Task<MtaProcess> StartAsync(string toml, string profile = "relay", string http = "", string listener = "")
     {
         MtaProcess mta = new(FreePort());
         await File.WriteAllTextAsync(mta.ConfigFile, $"""
@@ -49,12 +55,14 @@ internal sealed class MtaProcess : IAsyncDisposable
             [[listener]]
             address = "127.0.0.1:{mta.Port.ToString(CultureInfo.InvariantCulture)}"
             profile = "{profile}"
+            {listener}
 
             [admin]
             http = "{http}"
 
             {toml}
             """);
+        mta._behindProxy = listener.Contains("proxy_protocol", StringComparison.Ordinal);
         await mta.StartAgainAsync();
         return mta;
     }
@@ -77,7 +85,7 @@ internal sealed class MtaProcess : IAsyncDisposable
             async () =>
             {
                 Assert.False(process.HasExited, $"the server ended with {(process.HasExited ? process.ExitCode : 0)}:\n{Log}");
-                return await GreetsAsync(Port);
+                return await GreetsAsync(Port, _behindProxy ? "PROXY UNKNOWN\r\n" : "");
             },
             () => "the server does not greet:\n" + Log);
     }
@@ -122,12 +130,13 @@ internal sealed class MtaProcess : IAsyncDisposable
     }
 
     /// <summary>True when something on the port says 220.</summary>
-    public static async Task<bool> GreetsAsync(int port)
+    public static async Task<bool> GreetsAsync(int port, string first = "")
     {
         try
         {
             using TcpClient client = new();
             await client.ConnectAsync(IPAddress.Loopback, port, TestContext.Current.CancellationToken);
+            await client.GetStream().WriteAsync(Encoding.ASCII.GetBytes(first), TestContext.Current.CancellationToken);
             using StreamReader reader = new(client.GetStream(), Encoding.Latin1);
             string? line = await reader.ReadLineAsync(TestContext.Current.CancellationToken);
             return line?.StartsWith("220", StringComparison.Ordinal) == true;

@@ -25,6 +25,11 @@ internal static class Mail
 
     private static SmtpReply? Check(SmtpSession session, in MailParameters mail)
     {
+        if (session.Listener.ClientCertificates == ClientCertificates.Require && !session.HasRelayCertificate)
+        {
+            return Replies.NeedCertificate;
+        }
+
         if (RelayPolicy.CheckSender(session.Profile, session.IsTrusted) is { } denied)
         {
             return denied;

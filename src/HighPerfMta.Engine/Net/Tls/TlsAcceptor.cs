@@ -1,0 +1,191 @@
+using System.Diagnostics.Metrics;
+using System.IO.Pipelines;
+using System.Net;
+using System.Net.Security;
+using System.Net.Sockets;
+using System.Security.Authentication;
+using Microsoft.Extensions.Logging;
+
+namespace HighPerfMta.Engine.Net.Tls;
+
+/// <summary>Why there is no TLS session.</summary>
+public enum TlsFailure
+{
+    None,
+
+    /// <summary>The client sent something else than a handshake.</summary>
+    Plaintext,
+
+    /// <summary>The client closed or reset the connection.</summary>
+    Closed,
+
+    /// <summary>It took too long.</summary>
+    Timeout,
+
+    /// <summary>The client speaks no version that is allowed here.</summary>
+    Version,
+
+    /// <summary>There is no cipher suite that both have, or no certificate of a kind that the client takes.</summary>
+    Cipher,
+
+    /// <summary>The client refused, for a certificate that it does not trust as a rule.</summary>
+    Alert,
+
+    /// <summary>What came makes no handshake.</summary>
+    Protocol,
+}
+
+/// <summary>The server's side of handshakes. A failure is a value, counted by its cause, and one line in the log.</summary>
+public sealed partial class TlsAcceptor : IDisposable
+{
+    /// <summary>The first octet of a handshake record (RFC 8446 §5.1).</summary>
+    private const byte Handshake = 22;
+
+    private static readonly string[] Causes = [.. Enum.GetNames<TlsFailure>().Select(static n => n.ToLowerInvariant())];
+
+    private readonly CertificateStore _certificates;
+    private readonly ILogger _logger;
+    private readonly Meter _meter;
+    private readonly Counter<long> _handshakes;
+    private readonly Counter<long> _failures;
+
+    /// <param name="options">What a handshake may take.</param>
+    /// <param name="certificates">Not disposed of here.</param>
+    /// <param name="logger">Failures.</param>
+    /// <param name="meters">Null: a meter of its own.</param>
+    public TlsAcceptor(TlsOptions options, CertificateStore certificates, ILogger logger, IMeterFactory? meters = null)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        HandshakeTimeout = options.HandshakeTimeout;
+        _certificates = certificates;
+        _logger = logger;
+        _meter = meters?.Create("HighPerfMta.Tls") ?? new Meter("HighPerfMta.Tls");
+        _handshakes = _meter.CreateCounter<long>("hpmta_tls_handshakes_total", description: "Handshakes with clients, by protocol and cipher suite");
+        _failures = _meter.CreateCounter<long>("hpmta_tls_handshake_failures_total", description: "Handshakes with clients that failed, by cause");
+    }
+
+    /// <summary>A handshake has to be over within this time; whoever calls aborts the connection then.</summary>
+    public TimeSpan HandshakeTimeout { get; }
+
+    /// <summary>What came first is the beginning of a handshake. Of something else a client of SMTP makes nothing.</summary>
+    public static bool IsHandshake(byte first) => first == Handshake;
+
+    /// <summary>
+    /// The handshake. The connection belongs to the new one then; after a failure it is still the caller's. Other than by <see cref="IConnection.Abort"/> it does not end
+    /// before the peer wants it to.
+    /// </summary>
+    /// <param name="connection">Where the client's first octet is still unread.</param>
+    /// <param name="askForCertificate">The client is asked for a certificate.</param>
+    public async ValueTask<(TlsConnection? Connection, TlsFailure Failure, string Detail)> AcceptAsync(IConnection connection, bool askForCertificate)
+    {
+        ArgumentNullException.ThrowIfNull(connection);
+        SslStream? session = null;
+        try
+        {
+            if (await SniffAsync(connection.Input) is { } failure)
+            {
+                return (null, failure, "");
+            }
+
+            TransportStream transport = new(connection);
+            session = new SslStream(transport, leaveInnerStreamOpen: true);
+            await session.AuthenticateAsServerAsync(
+                (_, hello, _, _) => new ValueTask<SslServerAuthenticationOptions>(_certificates.Select(hello.ServerName, askForCertificate)), null);
+            TlsConnection secured = new(connection, session, transport);
+            session = null;
+            _handshakes.Add(1, new("protocol", secured.Session.Protocol), new("cipher", secured.Session.Cipher));
+            return (secured, TlsFailure.None, "");
+        }
+        catch (Exception e) when (e is AuthenticationException or IOException or SocketException or InvalidOperationException or NotSupportedException)
+        {
+            return (null, Classify(e), e is AuthenticationException ? Innermost(e) : "");
+        }
+        finally
+        {
+            if (session is not null)
+            {
+                await session.DisposeAsync();
+            }
+        }
+    }
+
+    /// <summary>Counts a failure and tells of it.</summary>
+    public void Report(TlsFailure failure, IPEndPoint? client, string detail)
+    {
+        _failures.Add(1, new KeyValuePair<string, object?>("cause", Causes[(int)failure]));
+        Failed(_logger, client, Explain(failure), detail.Length == 0 ? "" : $" ({detail})");
+    }
+
+    public void Dispose() => _meter.Dispose();
+
+    /// <summary>Looks at the first octet and leaves it where it is. Null: a handshake begins.</summary>
+    private static async ValueTask<TlsFailure?> SniffAsync(PipeReader input)
+    {
+        while (true)
+        {
+            ReadResult result = await input.ReadAsync();
+            bool empty = result.Buffer.IsEmpty;
+            bool handshake = !empty && IsHandshake(result.Buffer.FirstSpan[0]);
+            input.AdvanceTo(result.Buffer.Start);
+            if (!empty)
+            {
+                return handshake ? null : TlsFailure.Plaintext;
+            }
+
+            if (result.IsCompleted)
+            {
+                return TlsFailure.Closed;
+            }
+        }
+    }
+
+    /// <summary>By the words of OpenSSL: the runtime has no codes for them.</summary>
+    private static TlsFailure Classify(Exception e)
+    {
+        // The runtime asks for the certificate only where it finds a ClientHello, and does without one elsewhere.
+        if (e is NotSupportedException)
+        {
+            return TlsFailure.Protocol;
+        }
+
+        if (e is not AuthenticationException)
+        {
+            return TlsFailure.Closed;
+        }
+
+        string words = Innermost(e);
+        return words switch
+        {
+            _ when Has("unsupported protocol") || Has("version too low") || Has("wrong version number") || Has("no protocols available") => TlsFailure.Version,
+            _ when Has("no shared cipher") || Has("no suitable signature") || Has("no shared signature") || Has("no suitable key share") => TlsFailure.Cipher,
+            _ when Has(" alert ") => TlsFailure.Alert,
+            _ => TlsFailure.Protocol,
+        };
+
+        bool Has(string part) => words.Contains(part, StringComparison.OrdinalIgnoreCase);
+    }
+
+    private static string Innermost(Exception e)
+    {
+        while (e.InnerException is { } inner)
+        {
+            e = inner;
+        }
+
+        return e.Message;
+    }
+
+    private static string Explain(TlsFailure failure) => failure switch
+    {
+        TlsFailure.Plaintext => "the client does not begin a handshake; it may speak SMTP in plain text to a port for TLS",
+        TlsFailure.Closed => "the client closed the connection in the handshake",
+        TlsFailure.Timeout => "the handshake took too long; a client that waits for a greeting in plain text is on the wrong port",
+        TlsFailure.Version => "the client speaks no version of TLS that is allowed here (tls.minimum)",
+        TlsFailure.Cipher => "the client has no cipher suite, or no kind of certificate, in common with this server",
+        TlsFailure.Alert => "the client refused; it may not trust the certificate",
+        _ => "what the client sent makes no handshake",
+    };
+
+    [LoggerMessage(1, LogLevel.Information, "no TLS with {Client}: {Reason}{Detail}")]
+    private static partial void Failed(ILogger logger, IPEndPoint? client, string reason, string detail);
+}

@@ -1,0 +1,26 @@
+using HighPerfMta.Protocol.Smtp;
+
+namespace HighPerfMta.Engine.Smtp.Verbs;
+
+/// <summary>STARTTLS (RFC 3207). The handshake that follows 220 is the session's.</summary>
+internal static class StartTls
+{
+    public static SmtpReply Handle(SmtpSession session, ReadOnlySpan<byte> arguments)
+    {
+        if (session.Tls is not null)
+        {
+            return Replies.TlsAlready;
+        }
+
+        if (!session.CanStartTls)
+        {
+            return Replies.NotImplemented;
+        }
+
+        return arguments.IsEmpty ? Replies.ReadyForTls : Replies.NoArguments;
+    }
+
+    /// <summary>RFC 3207 §4: before TLS nothing but these is answered where TLS is required.</summary>
+    public static bool IsAllowedBefore(SmtpVerb verb) =>
+        verb is SmtpVerb.Ehlo or SmtpVerb.Helo or SmtpVerb.StartTls or SmtpVerb.Noop or SmtpVerb.Rset or SmtpVerb.Help or SmtpVerb.Quit or SmtpVerb.Unknown;
+}
