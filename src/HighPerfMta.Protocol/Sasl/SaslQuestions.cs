@@ -99,10 +99,11 @@ public enum SaslVerdict
 /// <summary>The answer to a <see cref="SaslQuestion"/>.</summary>
 public sealed class SaslAnswer
 {
-    private SaslAnswer(SaslVerdict verdict, string identity = "", ScramKeys? keys = null, byte[]? secret = null)
+    private SaslAnswer(SaslVerdict verdict, string identity = "", IReadOnlyList<string>? addresses = null, ScramKeys? keys = null, byte[]? secret = null)
     {
         Verdict = verdict;
         Identity = identity;
+        Addresses = addresses ?? [];
         Keys = keys;
         Secret = secret;
     }
@@ -117,18 +118,21 @@ public sealed class SaslAnswer
     /// <summary>The user's name in its one form; empty unless good.</summary>
     public string Identity { get; }
 
+    /// <summary>What the user may send as beside its own name; empty unless good.</summary>
+    public IReadOnlyList<string> Addresses { get; }
+
     internal ScramKeys? Keys { get; }
 
     internal byte[]? Secret { get; }
 
     /// <summary>Yes; to a <see cref="PasswordQuestion"/>, <see cref="TokenQuestion"/> or <see cref="ExternalQuestion"/>.</summary>
-    public static SaslAnswer Good(string identity) => new(SaslVerdict.Good, identity);
+    public static SaslAnswer Good(string identity, IReadOnlyList<string>? addresses = null) => new(SaslVerdict.Good, identity, addresses);
 
     /// <summary>The keys; to a <see cref="ScramQuestion"/>.</summary>
-    public static SaslAnswer Of(string identity, ScramKeys keys) => new(SaslVerdict.Good, identity, keys);
+    public static SaslAnswer Of(string identity, ScramKeys keys, IReadOnlyList<string>? addresses = null) => new(SaslVerdict.Good, identity, addresses, keys);
 
     /// <summary>The shared secret; to a <see cref="SecretQuestion"/>.</summary>
-    public static SaslAnswer Of(string identity, byte[] secret) => new(SaslVerdict.Good, identity, secret: secret);
+    public static SaslAnswer Of(string identity, byte[] secret, IReadOnlyList<string>? addresses = null) => new(SaslVerdict.Good, identity, addresses, secret: secret);
 
     public override string ToString() => $"{Verdict} {Identity}";
 }

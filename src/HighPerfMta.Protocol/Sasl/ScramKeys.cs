@@ -34,6 +34,9 @@ public sealed class ScramKeys
     /// <summary>Fewer are refused (RFC 7677 §4, RFC 5802 §5.1).</summary>
     public const int MinIterations = 4096;
 
+    /// <summary>Of new keys.</summary>
+    public const int UsualIterations = 10_000;
+
     /// <summary>More would let one login keep a client busy for long.</summary>
     public const int MaxIterations = 10_000_000;
 
@@ -97,7 +100,7 @@ public sealed class ScramDecoy
     public static ScramDecoy Create() => new(RandomNumberGenerator.GetBytes(32));
 
     /// <summary>Iterations that are shown: those that the users have, or the absent would stand out.</summary>
-    public int Iterations { get; set; } = 4096;
+    public int Iterations { get; set; } = ScramKeys.UsualIterations;
 
     /// <param name="name">Prepared.</param>
     /// <param name="hash">The mechanism's hash.</param>

@@ -41,6 +41,12 @@ public sealed class Envelope
     /// <summary>Protocol and cipher suite that the message came by, for the event of its acceptance; not kept in the queue. Null: plain text.</summary>
     public string? Tls { get; init; }
 
+    /// <summary>Who had logged in, for the event of its acceptance; not kept in the queue. Null: nobody.</summary>
+    public string? User { get; init; }
+
+    /// <summary>Who handed the message in first, as a trusted client says (RFC 4954 §5), for the same event; not kept in the queue. Null: it does not say.</summary>
+    public string? Submitter { get; init; }
+
     /// <summary>What XFORWARD said of the client before the client; not kept in the queue. Null: nothing.</summary>
     public ClientAttributes? Forwarded { get; init; }
 }
