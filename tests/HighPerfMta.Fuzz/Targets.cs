@@ -23,6 +23,7 @@ public static partial class Targets
         ["client-attributes"] = Attributes,
         ["accepted-record"] = static octets => Decode(() => AcceptedCodec.Read(1, octets)),
         ["sasl"] = Sasl,
+        ["auth-session"] = AuthSession,
         ["saslprep"] = Prepare,
         ["update-record"] = static octets => Decode(() => UpdateCodec.Read(octets, out _)),
     };

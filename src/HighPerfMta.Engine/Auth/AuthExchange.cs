@@ -18,7 +18,7 @@ public static class AuthReplies
     public static readonly SmtpReply Succeeded = Make(235, 2, 7, 0, "Authentication succeeded");
     public static readonly SmtpReply BadCredentials = Make(535, 5, 7, 8, "Authentication credentials invalid");
     public static readonly SmtpReply Unavailable = Make(454, 4, 7, 0, "Temporary authentication failure, try again later");
-    public static readonly SmtpReply TooManyFailures = Make(454, 4, 7, 0, "Too many failed authentications, try again later");
+    public static readonly SmtpReply TooManyFailures = new(421, new EnhancedCode(4, 7, 0), "Too many failed authentications, closing the connection", close: true);
     public static readonly SmtpReply Cancelled = Make(501, 5, 7, 0, "Authentication cancelled");
     public static readonly SmtpReply NotBase64 = Make(501, 5, 5, 2, "The response is not base64");
     public static readonly SmtpReply Malformed = Make(501, 5, 5, 2, "The response is malformed");
@@ -46,6 +46,8 @@ public sealed class AuthExchange : IAsyncDisposable
     private readonly IAuthRelay? _relay;
     private string _backend;
     private string _name = "";
+    private IReadOnlyList<string> _addresses = [];
+    private long _askedAt;
     private bool _started;
     private bool _over;
 
@@ -72,7 +74,7 @@ public sealed class AuthExchange : IAsyncDisposable
         }
 
         SaslLineStatus status = SaslLine.ReadInitial(argument.Span, out byte[] response);
-        return status == SaslLineStatus.Response ? await StepAsync(response.AsMemory(), cancellation) : await BadLineAsync(status, cancellation);
+        return status == SaslLineStatus.Response ? await TakeAsync(response, cancellation) : await EndAsync(status, cancellation);
     }
 
     /// <summary>The line that answers a 334.</summary>
@@ -81,7 +83,22 @@ public sealed class AuthExchange : IAsyncDisposable
     public async ValueTask<AuthReply> NextAsync(ReadOnlyMemory<byte> line, CancellationToken cancellation)
     {
         SaslLineStatus status = SaslLine.Read(line.Span, out byte[] response);
-        return status == SaslLineStatus.Response ? await StepAsync(response.AsMemory(), cancellation) : await BadLineAsync(status, cancellation);
+        return status == SaslLineStatus.Response ? await TakeAsync(response, cancellation) : await EndAsync(status, cancellation);
+    }
+
+    /// <summary>Ends the exchange for a line that is no response.</summary>
+    /// <param name="status">Why it is none.</param>
+    /// <param name="cancellation">The session ends.</param>
+    public ValueTask<AuthReply> EndAsync(SaslLineStatus status, CancellationToken cancellation)
+    {
+        ObjectDisposedException.ThrowIf(_over, this);
+        _askedAt = _room.Time.GetTimestamp();
+        return status switch
+        {
+            SaslLineStatus.Cancelled => FailAsync("cancelled", AuthReplies.Cancelled, counts: false, cancellation),
+            SaslLineStatus.TooLong => FailAsync("too_long", AuthReplies.TooLong, counts: true, cancellation),
+            _ => FailAsync("malformed", AuthReplies.NotBase64, counts: true, cancellation),
+        };
     }
 
     public async ValueTask DisposeAsync()
@@ -94,16 +111,23 @@ public sealed class AuthExchange : IAsyncDisposable
         }
     }
 
-    private ValueTask<AuthReply> BadLineAsync(SaslLineStatus status, CancellationToken cancellation) => status switch
+    /// <summary>Mechanisms keep copies of what they need.</summary>
+    private async ValueTask<AuthReply> TakeAsync(byte[] response, CancellationToken cancellation)
     {
-        SaslLineStatus.Cancelled => FailAsync("cancelled", AuthReplies.Cancelled, counts: false, cancellation),
-        SaslLineStatus.TooLong => FailAsync("too_long", AuthReplies.TooLong, counts: true, cancellation),
-        _ => FailAsync("malformed", AuthReplies.NotBase64, counts: true, cancellation),
-    };
+        try
+        {
+            return await StepAsync(response.AsMemory(), cancellation);
+        }
+        finally
+        {
+            System.Security.Cryptography.CryptographicOperations.ZeroMemory(response);
+        }
+    }
 
     private ValueTask<AuthReply> StepAsync(ReadOnlyMemory<byte>? response, CancellationToken cancellation)
     {
         ObjectDisposedException.ThrowIf(_over, this);
+        _askedAt = _room.Time.GetTimestamp();
         return _relay is null ? StepHereAsync(response, cancellation) : StepThereAsync(response, cancellation);
     }
 
@@ -120,6 +144,7 @@ public sealed class AuthExchange : IAsyncDisposable
             }
 
             (SaslAnswer answer, _backend) = await _room.AskAsync(_kind, step.Question, _connection, cancellation);
+            _addresses = answer.Addresses;
             step = _mechanism.Answer(answer);
         }
 
@@ -151,7 +176,7 @@ public sealed class AuthExchange : IAsyncDisposable
         AuthLog.Succeeded(_room.Logger, _connection.Client, identity, MechanismName, _backend);
         _room.Count(MechanismName, "succeeded");
         _room.Limiter.Succeeded(_connection.Client, identity);
-        return new AuthReply(AuthReplies.Succeeded, new AuthenticatedUser(identity, MechanismName, _backend));
+        return new AuthReply(AuthReplies.Succeeded, new AuthenticatedUser(identity, MechanismName, _backend) { Addresses = _addresses });
     }
 
     private ValueTask<AuthReply> FailAsync(SaslFailure failure, CancellationToken cancellation) => failure switch
@@ -164,7 +189,7 @@ public sealed class AuthExchange : IAsyncDisposable
         _ => FailAsync("bad_credentials", AuthReplies.BadCredentials, counts: true, cancellation),
     };
 
-    /// <summary>The reply waits as long as the limiter says.</summary>
+    /// <summary>The reply is due as long after the question as the limiter says, so that the time does not tell how far a name got.</summary>
     private async ValueTask<AuthReply> FailAsync(string outcome, SmtpReply reply, bool counts, CancellationToken cancellation)
     {
         _over = true;
@@ -172,7 +197,8 @@ public sealed class AuthExchange : IAsyncDisposable
         _room.Count(MechanismName, outcome);
         if (counts)
         {
-            await Task.Delay(_room.Limiter.Failed(_connection.Client, _name), _room.Time, cancellation);
+            TimeSpan wait = _room.Limiter.Failed(_connection.Client, _name) - _room.Time.GetElapsedTime(_askedAt);
+            await Task.Delay(wait > TimeSpan.Zero ? wait : TimeSpan.Zero, _room.Time, cancellation);
         }
 
         return new AuthReply(reply, null);

@@ -2,16 +2,19 @@ using HighPerfMta.Protocol.Sasl;
 
 namespace HighPerfMta.Engine.Auth;
 
-/// <summary>What may be used while TLS is off.</summary>
-public enum AuthWithoutTls
+/// <summary>Whether a listener offers AUTH, and what of it while TLS is off.</summary>
+public enum AuthMode
 {
-    /// <summary>Nothing.</summary>
-    None,
+    /// <summary>It does not.</summary>
+    Off,
 
-    /// <summary>Mechanisms that do not show the password to who reads along.</summary>
+    /// <summary>Nothing before TLS.</summary>
+    Tls,
+
+    /// <summary>Before TLS those mechanisms that do not show the password to who reads along.</summary>
     Challenge,
 
-    /// <summary>Everything.</summary>
+    /// <summary>Everything, always.</summary>
     All,
 }
 
@@ -19,8 +22,6 @@ public enum AuthWithoutTls
 public sealed record AuthOptions
 {
     public IReadOnlyList<SaslMechanismKind> Mechanisms { get; init; } = [.. SaslMechanisms.All.Where(static m => m != SaslMechanismKind.CramMd5)];
-
-    public AuthWithoutTls WithoutTls { get; init; } = AuthWithoutTls.None;
 
     /// <summary>Wait for one backend's answer.</summary>
     public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(10);

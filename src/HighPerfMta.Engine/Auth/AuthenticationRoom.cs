@@ -1,4 +1,5 @@
 using System.Diagnostics.Metrics;
+using System.Security.Cryptography.X509Certificates;
 using HighPerfMta.Protocol.Sasl;
 using HighPerfMta.Protocol.Smtp;
 using Microsoft.Extensions.Logging;
@@ -9,7 +10,11 @@ namespace HighPerfMta.Engine.Auth;
 /// <param name="Name">In its one form: prepared, lower case where the backend says nothing else.</param>
 /// <param name="Mechanism">The mechanism's name.</param>
 /// <param name="Backend">Which backend said so.</param>
-public sealed record AuthenticatedUser(string Name, string Mechanism, string Backend);
+public sealed record AuthenticatedUser(string Name, string Mechanism, string Backend)
+{
+    /// <summary>What the user may send as beside the name, as <see cref="AddressPattern"/> reads it.</summary>
+    public IReadOnlyList<string> Addresses { get; init; } = [];
+}
 
 /// <summary>Authentication of a server: made once, used by all sessions, closed after them.</summary>
 public sealed class AuthenticationRoom : IAsyncDisposable
@@ -17,6 +22,7 @@ public sealed class AuthenticationRoom : IAsyncDisposable
     private readonly AuthOptions _options;
     private readonly string _hostname;
     private readonly IReadOnlyList<ICredentialBackend> _backends;
+    private readonly string?[] _announcements = new string?[8 * Enum.GetValues<AuthMode>().Length];
     private readonly HashingPool? _pool;
     private readonly ScramDecoy _decoy;
     private readonly Meter _meter;
@@ -57,6 +63,28 @@ public sealed class AuthenticationRoom : IAsyncDisposable
 
     /// <summary>The names for EHLO's AUTH on this connection, the strongest first; empty: AUTH is not announced.</summary>
     public IReadOnlyList<string> Announce(AuthConnection connection) => [.. Offered(connection).Select(SaslMechanisms.NameOf)];
+
+    /// <summary>The same as text, with spaces between; one string for all connections of a kind.</summary>
+    public string Announcement(AuthConnection connection)
+    {
+        ArgumentNullException.ThrowIfNull(connection);
+        int kind = ((int)connection.Mode * 8) + (connection.IsEncrypted ? 4 : 0) + (connection.Bindings.Any ? 2 : 0) + (connection.VerifiedCertificate is not null ? 1 : 0);
+        return _announcements[kind] ??= string.Join(' ', Announce(connection));
+    }
+
+    /// <summary>Makes a client's certificate count, if it was issued by one whom a backend trusts; the caller disposes of it. Null: it does not count.</summary>
+    /// <param name="certificate">DER; its key is the client's.</param>
+    public X509Certificate2? Verify(byte[] certificate)
+    {
+        X509Certificate2 shown = X509CertificateLoader.LoadCertificate(certificate);
+        if (_backends.OfType<CertificateBackend>().Any(b => b.Trusts(shown)))
+        {
+            return shown;
+        }
+
+        shown.Dispose();
+        return null;
+    }
 
     /// <summary>Begins an exchange.</summary>
     /// <param name="mechanism">The argument of AUTH.</param>
@@ -156,10 +184,15 @@ public sealed class AuthenticationRoom : IAsyncDisposable
     private IEnumerable<SaslMechanismKind> Offered(AuthConnection connection) =>
         SaslMechanisms.All.Where(kind => _options.Mechanisms.Contains(kind) && IsPossible(kind, connection) && (_backends.Any(b => b.Knows(kind)) || Holder(kind) is not null));
 
-    private bool IsPossible(SaslMechanismKind kind, AuthConnection connection)
+    private static bool IsPossible(SaslMechanismKind kind, AuthConnection connection)
     {
-        bool isAllowed = connection.IsEncrypted || _options.WithoutTls == AuthWithoutTls.All
-            || (_options.WithoutTls == AuthWithoutTls.Challenge && !SaslMechanisms.IsPlaintext(kind));
+        bool isAllowed = connection.Mode switch
+        {
+            AuthMode.Off => false,
+            AuthMode.All => true,
+            AuthMode.Challenge => connection.IsEncrypted || !SaslMechanisms.IsPlaintext(kind),
+            _ => connection.IsEncrypted,
+        };
         return isAllowed && (!SaslMechanisms.BindsChannel(kind) || connection.Bindings.Any)
             && (kind != SaslMechanismKind.External || connection.VerifiedCertificate is not null);
     }

@@ -40,10 +40,18 @@ public sealed class DovecotBackend : IRelayingBackend
         }
 
         byte[] response = [0, .. Encoding.UTF8.GetBytes(asked.Name), 0, .. asked.Password.Sent];
-        DovecotLink link = await LinkAsync(cancellation);
-        uint id = link.NewId();
-        string[] answer = await link.RequestAsync(id, Begin(id, "PLAIN", connection, response), cancellation);
-        System.Security.Cryptography.CryptographicOperations.ZeroMemory(response);
+        string[] answer;
+        try
+        {
+            DovecotLink link = await LinkAsync(cancellation);
+            uint id = link.NewId();
+            answer = await link.RequestAsync(id, Begin(id, "PLAIN", connection, response), cancellation);
+        }
+        finally
+        {
+            System.Security.Cryptography.CryptographicOperations.ZeroMemory(response);
+        }
+
         return Read(answer).Identity is { } identity ? SaslAnswer.Good(identity) : SaslAnswer.Bad;
     }
 
@@ -65,8 +73,9 @@ public sealed class DovecotBackend : IRelayingBackend
         switch (answer[0])
         {
             case "OK":
-                string user = DovecotLine.Find(answer, "user") ?? "";
-                return user.Length > 0 ? new RelayStep(null, user) : throw new BackendUnavailableException("Dovecot let somebody in without a name");
+                return StoredCredentials.TryName(DovecotLine.Find(answer, "user") ?? "", out string user)
+                    ? new RelayStep(null, user)
+                    : throw new BackendUnavailableException("Dovecot let somebody in without a name, or with one that cannot be one");
             case "CONT":
                 byte[] challenge = new byte[answer.Length > 1 ? answer[1].Length : 0];
                 return Convert.TryFromBase64String(answer.Length > 1 ? answer[1] : "", challenge, out int length)
@@ -170,7 +179,7 @@ public sealed class DovecotBackend : IRelayingBackend
         {
             if (_link is { IsBroken: false } link && !_over)
             {
-                await link.CancelAsync(_id, CancellationToken.None);
+                await link.CancelAsync(_id);
             }
         }
     }

@@ -15,6 +15,9 @@ internal sealed class DovecotLink : IAsyncDisposable
     /// <summary>Requests under way; more are told to come back.</summary>
     public const int MaxPending = 1000;
 
+    /// <summary>A session that ends waits no longer for Dovecot to hear of it.</summary>
+    private static readonly TimeSpan CancelLimit = TimeSpan.FromSeconds(1);
+
     private readonly Socket _socket;
     private readonly NetworkStream _stream;
     private readonly PipeReader _reader;
@@ -100,7 +103,18 @@ internal sealed class DovecotLink : IAsyncDisposable
     }
 
     /// <summary>Gives up an exchange.</summary>
-    public Task CancelAsync(uint id, CancellationToken cancellation) => SendAsync(string.Create(CultureInfo.InvariantCulture, $"CANCEL\t{id}"), cancellation);
+    public async Task CancelAsync(uint id)
+    {
+        using CancellationTokenSource limit = new(CancelLimit);
+        try
+        {
+            await SendAsync(string.Create(CultureInfo.InvariantCulture, $"CANCEL\t{id}"), limit.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            // Dovecot forgets the exchange by itself.
+        }
+    }
 
     public async ValueTask DisposeAsync()
     {
@@ -123,7 +137,13 @@ internal sealed class DovecotLink : IAsyncDisposable
         await _writing.WaitAsync(cancellation);
         try
         {
-            await _stream.WriteAsync(octets, CancellationToken.None);
+            await _stream.WriteAsync(octets, cancellation);
+        }
+        catch (OperationCanceledException)
+        {
+            // Nobody knows how much of the line went out: nothing can follow it.
+            Break("Dovecot did not read in time");
+            throw;
         }
         catch (Exception e) when (e is IOException or SocketException or ObjectDisposedException)
         {

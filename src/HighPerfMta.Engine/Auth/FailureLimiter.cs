@@ -9,6 +9,12 @@ namespace HighPerfMta.Engine.Auth;
 /// </summary>
 public sealed class FailureLimiter
 {
+    /// <summary>
+    /// Full counts that an address can have: connections that guess at once all pass before the first has failed, and have to pay for each guess afterwards. Of a
+    /// network and a name others make use too, so that they are held up no longer than for two.
+    /// </summary>
+    private const int AddressDebt = 10, SharedDebt = 2;
+
     private readonly FailureOptions _options;
     private readonly TimeProvider _time;
     private readonly BoundedTable<IPAddress, Count> _addresses;
@@ -46,15 +52,15 @@ public sealed class FailureLimiter
     /// <returns>How long the reply is held back.</returns>
     public TimeSpan Failed(IPAddress client, string user)
     {
-        double level = Add(_addresses, AddressOf(client), _options.PerAddress);
+        double level = Add(_addresses, AddressOf(client), _options.PerAddress, AddressDebt);
         if (NetworkOf(client) is { } network)
         {
-            Add(_networks, network, _options.PerNetwork);
+            Add(_networks, network, _options.PerNetwork, SharedDebt);
         }
 
         if (KeyOf(user) is { Length: > 0 } key)
         {
-            level = Math.Max(level, _friends.TryGet((key, AddressOf(client)), out _) ? 0 : Add(_users, key, _options.PerUser));
+            level = Math.Max(level, _friends.TryGet((key, AddressOf(client)), out _) ? 0 : Add(_users, key, _options.PerUser, SharedDebt));
         }
 
         double seconds = _options.Delay.TotalSeconds * Math.Pow(2, Math.Min(level - 1, 30));
@@ -101,8 +107,8 @@ public sealed class FailureLimiter
     private bool HasRoom<TKey>(BoundedTable<TKey, Count> table, TKey key, int limit)
         where TKey : notnull => !table.TryGet(key, out Count count) || Leaked(count, limit) + 1 <= limit;
 
-    private double Add<TKey>(BoundedTable<TKey, Count> table, TKey key, int limit)
-        where TKey : notnull => table.Update(key, count => new Count(Math.Min(Leaked(count, limit) + 1, 2 * limit), _time.GetTimestamp())).Level;
+    private double Add<TKey>(BoundedTable<TKey, Count> table, TKey key, int limit, int debt)
+        where TKey : notnull => table.Update(key, count => new Count(Math.Min(Leaked(count, limit) + 1, (double)debt * limit), _time.GetTimestamp())).Level;
 
     private double Leaked(Count count, int limit) =>
         Math.Max(0, count.Level - (_time.GetElapsedTime(count.At).TotalSeconds * limit / _options.Window.TotalSeconds));

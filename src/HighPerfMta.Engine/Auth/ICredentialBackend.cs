@@ -11,6 +11,9 @@ public sealed record AuthConnection(IPAddress Client)
     /// <summary>The address that the client reached; null: not known.</summary>
     public IPAddress? Local { get; init; }
 
+    /// <summary>What the listener allows.</summary>
+    public AuthMode Mode { get; init; } = AuthMode.Tls;
+
     /// <summary>TLS is on.</summary>
     public bool IsEncrypted { get; init; }
 

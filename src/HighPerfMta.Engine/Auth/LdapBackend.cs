@@ -2,6 +2,7 @@ using System.DirectoryServices.Protocols;
 using System.Net;
 using System.Text;
 using System.Text.Unicode;
+using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Sasl;
 
 namespace HighPerfMta.Engine.Auth;
@@ -12,6 +13,8 @@ namespace HighPerfMta.Engine.Auth;
 /// </summary>
 public sealed class LdapBackend : ICredentialBackend
 {
+    private const int MaxAddresses = 1000;
+
     private readonly LdapOptions _options;
     private readonly SemaphoreSlim _turns;
 
@@ -36,20 +39,25 @@ public sealed class LdapBackend : ICredentialBackend
 
         string password = Encoding.UTF8.GetString(asked.Password.Sent);
         await _turns.WaitAsync(cancellation);
-        Task<bool> asking = Task.Factory.StartNew(() => Verify(user, password), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        Task<string[]?> asking = Task.Factory.StartNew(() => Verify(user, password), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         _ = asking.ContinueWith(_ => _turns.Release(), CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
-        return await asking.WaitAsync(cancellation) ? SaslAnswer.Good(user) : SaslAnswer.Bad;
+        return await asking.WaitAsync(cancellation) is { } addresses ? SaslAnswer.Good(user, addresses) : SaslAnswer.Bad;
     }
 
     /// <summary>Calls that still hang give back their turns later; the semaphore has no handle to free.</summary>
     public ValueTask DisposeAsync() => default;
 
-    private bool Verify(string user, string password)
+    /// <summary>The user's addresses; null: wrong.</summary>
+    private string[]? Verify(string user, string password)
     {
         try
         {
-            string? dn = _options.Dn.Length > 0 ? LdapText.Fill(_options.Dn, user, LdapText.EscapeDn) : FindDn(user);
-            return dn is not null && Binds(dn, password);
+            if (_options.Dn.Length > 0)
+            {
+                return Bind(LdapText.Fill(_options.Dn, user, LdapText.EscapeDn), password, readsAddresses: _options.Addresses.Count > 0);
+            }
+
+            return Find(user) is { } entry && Bind(entry.DistinguishedName, password, readsAddresses: false) is not null ? AddressesOf(entry) : null;
         }
         catch (LdapException e)
         {
@@ -62,7 +70,7 @@ public sealed class LdapBackend : ICredentialBackend
     }
 
     /// <summary>The one entry that the filter finds; null for none, and for several, of which nobody knows which is meant.</summary>
-    private string? FindDn(string user)
+    private SearchResultEntry? Find(string user)
     {
         using LdapConnection connection = Open();
         if (!TryBind(connection, _options.BindDn, _options.BindPassword))
@@ -70,11 +78,11 @@ public sealed class LdapBackend : ICredentialBackend
             throw new BackendUnavailableException($"LDAP {_options}: {_options.BindDn} may not bind; check bind_dn and bind_password");
         }
 
-        SearchRequest request = new(_options.Base, LdapText.Fill(_options.Filter, user, LdapText.EscapeFilter), SearchScope.Subtree, "1.1") { SizeLimit = 2, TimeLimit = _options.Timeout };
+        SearchRequest request = new(_options.Base, LdapText.Fill(_options.Filter, user, LdapText.EscapeFilter), SearchScope.Subtree, Attributes) { SizeLimit = 2, TimeLimit = _options.Timeout };
         try
         {
             SearchResponse response = (SearchResponse)connection.SendRequest(request, _options.Timeout);
-            return response.Entries.Count == 1 ? response.Entries[0].DistinguishedName : null;
+            return response.Entries.Count == 1 ? response.Entries[0] : null;
         }
         catch (DirectoryOperationException e) when (e.Response is { ResultCode: ResultCode.SizeLimitExceeded })
         {
@@ -82,11 +90,33 @@ public sealed class LdapBackend : ICredentialBackend
         }
     }
 
-    private bool Binds(string dn, string password)
+    /// <summary>Binds as the user; null: it may not. The addresses are read with the user's own rights.</summary>
+    private string[]? Bind(string dn, string password, bool readsAddresses)
     {
         using LdapConnection connection = Open();
-        return TryBind(connection, dn, password);
+        if (!TryBind(connection, dn, password))
+        {
+            return null;
+        }
+
+        if (!readsAddresses)
+        {
+            return [];
+        }
+
+        SearchRequest request = new(dn, "(objectClass=*)", SearchScope.Base, Attributes) { TimeLimit = _options.Timeout };
+        SearchResponse response = (SearchResponse)connection.SendRequest(request, _options.Timeout);
+        return response.Entries.Count == 1 ? AddressesOf(response.Entries[0]) : [];
     }
+
+    private string[] Attributes => _options.Addresses.Count > 0 ? [.. _options.Addresses] : ["1.1"];
+
+    /// <summary>Addresses as they are: patterns are the operator's to give, and an entry may be its user's to change.</summary>
+    private string[] AddressesOf(SearchResultEntry entry) =>
+    [
+        .. _options.Addresses.Select(a => entry.Attributes[a]).Where(static a => a is not null).SelectMany(static a => a.GetValues(typeof(string)).Cast<string>())
+            .Where(static v => !v.Contains('*', StringComparison.Ordinal) && AddressParser.TryParse(v, out _, out _)).Take(MaxAddresses),
+    ];
 
     private static bool TryBind(LdapConnection connection, string dn, string password)
     {

@@ -24,6 +24,9 @@ public sealed record LdapOptions(string Host, int Port)
 
     public string BindPassword { get; init; } = "";
 
+    /// <summary>Attributes with addresses that the user may send as.</summary>
+    public IReadOnlyList<string> Addresses { get; init; } = [];
+
     /// <summary>Operations under way at once, each a thread and a connection.</summary>
     public int Connections { get; init; } = 4;
 

@@ -12,12 +12,23 @@ public sealed class StoredCredentials
     /// <summary>The word of a user that may not log in.</summary>
     public const string DisabledWord = "disabled";
 
+    /// <summary>Before an address that the user may send as (<see cref="AddressPattern"/>).</summary>
+    public const string AddressPrefix = "address=";
+
+    /// <summary>Addresses of one user.</summary>
+    private const int MaxAddresses = 1000;
+
+    private readonly List<string> _addresses = [];
+
     private StoredCredentials(string name) => Name = name;
 
     /// <summary>In its one form.</summary>
     public string Name { get; }
 
     public bool IsDisabled { get; private set; }
+
+    /// <summary>What the user may send as beside the name.</summary>
+    public IReadOnlyList<string> Addresses => _addresses;
 
     /// <summary>Argon2id or bcrypt; null: none is stored.</summary>
     public PasswordHash? Hash { get; private set; }
@@ -65,7 +76,7 @@ public sealed class StoredCredentials
 
     /// <summary>Reads the stored forms of one user.</summary>
     /// <param name="name">The user, in its one form.</param>
-    /// <param name="words">Hashes, keys, and "disabled".</param>
+    /// <param name="words">Hashes, keys, addresses, and "disabled".</param>
     /// <param name="credentials">What they say; null when false.</param>
     /// <param name="error">What is wrong; holds nothing that is secret.</param>
     public static bool TryParse(string name, IEnumerable<string> words, out StoredCredentials? credentials, out string error)
@@ -100,6 +111,11 @@ public sealed class StoredCredentials
             return true;
         }
 
+        if (word.StartsWith(AddressPrefix, StringComparison.Ordinal))
+        {
+            return TryAddress(word[AddressPrefix.Length..], out error);
+        }
+
         if (word.StartsWith(SecretPrefix, StringComparison.Ordinal))
         {
             return Secret is null && TrySecret(word[SecretPrefix.Length..], out error);
@@ -119,6 +135,20 @@ public sealed class StoredCredentials
             _ when Hash is null => (Hash = hash) is not null,
             _ => false,
         };
+    }
+
+    private bool TryAddress(string text, out string error)
+    {
+        error = _addresses.Count >= MaxAddresses
+            ? $"is the address after {MaxAddresses}; use a pattern such as *@example.net"
+            : "is no address to send as; it has a form such as address=alice@example.net, address=alice+*@example.net or address=*@example.net";
+        bool isTaken = _addresses.Count < MaxAddresses && AddressPattern.TryParse(text, out _);
+        if (isTaken)
+        {
+            _addresses.Add(text);
+        }
+
+        return isTaken;
     }
 
     private bool TrySecret(string base64, out string error)
@@ -150,9 +180,9 @@ internal sealed class StoredAnswers(HashingPool pool, ScramDecoy decoy)
                 return await VerifyAsync(asked.Password.Prepared.ToArray(), usable, cancellation);
             case ScramQuestion asked when usable?.KeysFor(asked.Hash) is { } keys:
                 decoy.Iterations = keys.Iterations;
-                return SaslAnswer.Of(usable.Name, keys);
+                return SaslAnswer.Of(usable.Name, keys, usable.Addresses);
             case SecretQuestion when usable?.Secret is { } secret:
-                return SaslAnswer.Of(usable.Name, secret);
+                return SaslAnswer.Of(usable.Name, secret, usable.Addresses);
             default:
                 return SaslAnswer.Bad;
         }
@@ -174,7 +204,7 @@ internal sealed class StoredAnswers(HashingPool pool, ScramDecoy decoy)
             }
 
             _price = verifier;
-            return await pool.VerifyAsync(verifier, password, remember: true, cancellation) ? SaslAnswer.Good(user.Name) : SaslAnswer.Bad;
+            return await pool.VerifyAsync(verifier, password, remember: true, cancellation) ? SaslAnswer.Good(user.Name, user.Addresses) : SaslAnswer.Bad;
         }
         finally
         {

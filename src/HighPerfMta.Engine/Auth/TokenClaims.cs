@@ -17,7 +17,11 @@ internal static class TokenClaims
         bool isOurs = (rules.Issuer.Length == 0 || StringOf(claims, "iss") == rules.Issuer)
             && (rules.Audience.Length == 0 || Values(claims, "aud", splits: false).Contains(rules.Audience))
             && (rules.Scope.Length == 0 || Values(claims, "scope", splits: true).Concat(Values(claims, "scp", splits: true)).Contains(rules.Scope));
-        return isTimely && hasBegun && isOurs && StoredCredentials.TryName(StringOf(claims, rules.NameClaim), out string name) ? name : null;
+
+        // An address that nobody has verified is what its owner typed (OpenID Connect Core §5.1): it names nobody.
+        bool isVerified = rules.NameClaim != "email" || !claims.TryGetProperty("email_verified", out JsonElement verified) || verified.ValueKind == JsonValueKind.True
+            || (verified.ValueKind == JsonValueKind.String && verified.GetString() == "true");
+        return isTimely && hasBegun && isOurs && isVerified && StoredCredentials.TryName(StringOf(claims, rules.NameClaim), out string name) ? name : null;
     }
 
     /// <summary>When the token ends; null: it does not say.</summary>

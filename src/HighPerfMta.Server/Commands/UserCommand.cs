@@ -8,7 +8,7 @@ using HighPerfMta.Server.Hosting;
 
 namespace HighPerfMta.Server.Commands;
 
-/// <summary><c>hpmta user add|passwd|remove|list|disable|enable|verify</c>: works on the users file; a running server sees the change by itself.</summary>
+/// <summary><c>hpmta user add|passwd|address|remove|list|disable|enable|verify</c>: works on the users file; a running server sees the change by itself.</summary>
 internal static class UserCommand
 {
     private static readonly TimeSpan LockTimeout = TimeSpan.FromSeconds(10);
@@ -19,7 +19,7 @@ internal static class UserCommand
         Func<ParseResult, string> path = parsed => PathOf(target, file, parsed, output);
         return new Command("user", "manage the users file; passwords are typed or read from standard input")
         {
-            file, CreateAdd(path, output), CreatePasswd(path, output), CreateRemove(path, output), CreateList(path, output),
+            file, CreateAdd(path, output), CreatePasswd(path, output), CreateAddress(path, output), CreateRemove(path, output), CreateList(path, output),
             CreateSwitch(path, output, "disable", "keep a user from logging in; the password stays", isDisabled: true),
             CreateSwitch(path, output, "enable", "let a disabled user log in again", isDisabled: false),
             CreateVerify(path, output),
@@ -30,7 +30,8 @@ internal static class UserCommand
     {
         Argument<string> name = NameArgument();
         StoredOptions stored = new();
-        Command command = new("add", "add a user") { name };
+        Option<string[]> addresses = AddressOption("--address", "an address or pattern that the user may send as beside the name; may be said again");
+        Command command = new("add", "add a user") { name, addresses };
         stored.AddTo(command);
         command.SetAction(async (parsed, cancellation) =>
         {
@@ -41,7 +42,7 @@ internal static class UserCommand
                 throw Exists(user);
             }
 
-            string[] words = stored.Make(parsed, output.Passwords.Read(output.Err, twice: true));
+            string[] words = [.. AddressWords(parsed, addresses), .. stored.Make(parsed, output.Passwords.Read(output.Err, twice: true))];
             await ChangeAsync(file, user, known => known is null ? words : throw Exists(user), cancellation);
             output.Line($"{user}: added");
             return ExitCodes.Done;
@@ -62,9 +63,44 @@ internal static class UserCommand
             _ = Read(file).Find(user) ?? throw Unknown(user, file);
             string[] words = stored.Make(parsed, output.Passwords.Read(output.Err, twice: true));
             await ChangeAsync(
-                file, user, known => known is null ? throw Unknown(user, file) : [.. words, .. known.Where(static w => w == StoredCredentials.DisabledWord)], cancellation);
+                file, user, known => known is null ? throw Unknown(user, file) : [.. words, .. known.Where(static w => w == StoredCredentials.DisabledWord || IsAddress(w))], cancellation);
             output.Line($"{user}: password changed");
             return ExitCodes.Done;
+        });
+        return command;
+    }
+
+    private static Command CreateAddress(Func<ParseResult, string> path, Output output)
+    {
+        Argument<string> name = NameArgument();
+        Option<string[]> add = AddressOption("--add", "a further address, such as sales@example.net, or a pattern: alice+*@example.net, *@example.net, *@.example.net, *");
+        Option<string[]> remove = AddressOption("--remove", "an address as it was added");
+        Command command = new("address", "list or change what a user may send as beside the name") { name, add, remove };
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            string user = NameOf(parsed, name);
+            string file = path(parsed);
+            string[] added = AddressWords(parsed, add), removed = AddressWords(parsed, remove);
+            if (added.Length + removed.Length > 0)
+            {
+                await ChangeAsync(file, user, Change, cancellation);
+            }
+
+            foreach (string address in (Read(file).Find(user) ?? throw Unknown(user, file)).Addresses)
+            {
+                output.Line(address);
+            }
+
+            return ExitCodes.Done;
+
+            string[] Change(string[]? known)
+            {
+                string[] now = known ?? throw Unknown(user, file);
+                string? absent = Array.Find(removed, r => !now.Contains(r));
+                return absent is null
+                    ? [.. now.Except(removed), .. added.Except(now)]
+                    : throw new CommandFailedException($"{user} has no {absent[StoredCredentials.AddressPrefix.Length..]}; see: hpmta user address {user}");
+            }
         });
         return command;
     }
@@ -116,7 +152,10 @@ internal static class UserCommand
             {
                 output.Json(new JsonArray([.. users.Select(static u => new JsonObject
                 {
-                    ["name"] = u.Name, ["disabled"] = u.IsDisabled, ["stored"] = new JsonArray([.. u.Kinds.Select(static k => JsonValue.Create(k))]),
+                    ["name"] = u.Name,
+                    ["disabled"] = u.IsDisabled,
+                    ["stored"] = new JsonArray([.. u.Kinds.Select(static k => JsonValue.Create(k))]),
+                    ["addresses"] = new JsonArray([.. u.Addresses.Select(static a => JsonValue.Create(a))]),
                 })]));
             }
             else
@@ -167,6 +206,17 @@ internal static class UserCommand
         ? name
         : throw new CommandFailedException($"\"{parsed.GetRequiredValue(argument)}\" cannot be a name; it has no blanks and control characters and does not begin with #", ExitCodes.Usage);
 
+    private static Option<string[]> AddressOption(string name, string help) => new(name) { Description = help, HelpName = "ADDRESS", DefaultValueFactory = static _ => [] };
+
+    private static bool IsAddress(string word) => word.StartsWith(StoredCredentials.AddressPrefix, StringComparison.Ordinal);
+
+    private static string[] AddressWords(ParseResult parsed, Option<string[]> option) =>
+    [
+        .. parsed.GetRequiredValue(option).Select(static a => AddressPattern.TryParse(a, out AddressPattern? pattern)
+            ? StoredCredentials.AddressPrefix + pattern
+            : throw new CommandFailedException($"\"{a}\" is no address to send as; allowed is an address, alice+*@example.net, *@example.net, *@.example.net for the domains below it, or *", ExitCodes.Usage)),
+    ];
+
     private static UsersFile Read(string file)
     {
         try
@@ -209,14 +259,14 @@ internal static class UserCommand
     /// <summary>How a new password is stored.</summary>
     private sealed class StoredOptions
     {
-        private const int DefaultCost = 12, DefaultIterations = 10_000;
+        private const int DefaultCost = 12;
 
         private readonly Option<string> _hash = new("--hash") { Description = "argon2id, bcrypt, or none (SCRAM keys alone)", DefaultValueFactory = static _ => "argon2id" };
         private readonly Option<int> _memory = new("--memory") { Description = "KiB of Argon2id", DefaultValueFactory = static _ => Argon2Hash.DefaultMemory };
         private readonly Option<int> _passes = new("--passes") { Description = "passes of Argon2id", DefaultValueFactory = static _ => Argon2Hash.DefaultPasses };
         private readonly Option<int> _cost = new("--cost") { Description = "cost of bcrypt", DefaultValueFactory = static _ => DefaultCost };
         private readonly Option<string> _scram = new("--scram") { Description = "keys to keep: sha-256, both (also sha-1), or none", DefaultValueFactory = static _ => "sha-256" };
-        private readonly Option<int> _iterations = new("--iterations") { Description = "iterations of SCRAM", DefaultValueFactory = static _ => DefaultIterations };
+        private readonly Option<int> _iterations = new("--iterations") { Description = "iterations of SCRAM", DefaultValueFactory = static _ => ScramKeys.UsualIterations };
         private readonly Option<bool> _cram = new("--cram-md5") { Description = "also keep the password itself, which CRAM-MD5 needs: whoever reads the file has it" };
 
         public StoredOptions()

@@ -21,6 +21,8 @@ internal sealed class AuthBackendDraft
 
     public Placed<bool> StartTls { get; set; }
 
+    public Placed<IReadOnlyList<string>> Addresses { get; set; } = new([], null);
+
     public Placed<int> Connections { get; set; } = new(4, null);
 
     /// <summary>What was written; empty when nothing was.</summary>
@@ -34,5 +36,6 @@ internal sealed class AuthBackendDraft
         Texts.Select(static t => (t.Key, t.Value.Place!.Value))
             .Concat(Secrets.Select(static s => (s.Key, s.Value.Place!.Value)))
             .Concat(StartTls.Place is { } startTls ? [("starttls", startTls)] : [])
+            .Concat(Addresses.Place is { } addresses ? [("addresses", addresses)] : [])
             .Concat(Connections.Place is { } connections ? [("connections", connections)] : []);
 }

@@ -1,5 +1,8 @@
 using System.Net;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using HighPerfMta.Engine.Auth;
+using HighPerfMta.Engine.Smtp;
 using HighPerfMta.Protocol.Sasl;
 
 namespace HighPerfMta.Server.Configuration;
@@ -14,12 +17,12 @@ internal static class AuthChecks
     {
         [AuthBackendType.File] = ([], ["path"]),
         [AuthBackendType.Dovecot] = (["socket"], []),
-        [AuthBackendType.Ldap] = (["url"], ["starttls", "ca_dir", "dn", "base", "filter", "bind_dn", "bind_password", "connections"]),
+        [AuthBackendType.Ldap] = (["url"], ["starttls", "ca_dir", "dn", "base", "filter", "addresses", "bind_dn", "bind_password", "connections"]),
         [AuthBackendType.Sqlite] = (["path", "query"], ["connections"]),
         [AuthBackendType.PostgreSql] = (["connection", "query"], ["password", "connections"]),
         [AuthBackendType.Introspection] = (["url"], [.. TokenKeys, "client_id", "client_secret", "connections"]),
         [AuthBackendType.Jwt] = (["keys", "issuer", "audience"], TokenKeys),
-        [AuthBackendType.Certificate] = ([], ["name_from"]),
+        [AuthBackendType.Certificate] = (["ca"], ["name_from"]),
     };
 
     public static void Run(ServerConfiguration configuration, ProblemList problems, Func<string, Place> placeOf)
@@ -28,6 +31,11 @@ internal static class AuthChecks
         {
             Belonging(backend, problems);
             Values(backend, problems);
+        }
+
+        foreach (ListenerDraft listener in configuration.Listeners)
+        {
+            Listener(listener, configuration, problems);
         }
 
         if (configuration.Auth.Failures.Delay > configuration.Auth.Failures.MaxDelay && placeOf("auth.failure_delay") is var place && place != placeOf(""))
@@ -39,6 +47,30 @@ internal static class AuthChecks
             && configuration.AuthBackends.Count > 0 && configuration.AuthBackends.All(static b => b.Type != AuthBackendType.Certificate))
         {
             problems.Add(placeOf("auth.mechanisms"), "auth.mechanisms", "\"external\" needs an [[auth_backend]] of type \"certificate\"; add it or take \"external\" out");
+        }
+    }
+
+    private static void Listener(ListenerDraft listener, ServerConfiguration configuration, ProblemList problems)
+    {
+        bool isSubmission = listener.Profile == ListenerProfile.Submission;
+        if (configuration.AuthBackends.Count == 0)
+        {
+            if (isSubmission || listener.Auth != AuthMode.Off)
+            {
+                problems.Add(listener.Place, isSubmission ? "listener.profile" : "listener.auth", "nobody is known who could log in; add an [[auth_backend]]");
+            }
+
+            return;
+        }
+
+        if (isSubmission && listener.Auth == AuthMode.Off)
+        {
+            problems.Add(listener.Place, "listener.auth", "\"submission\" takes mail from those alone who log in; remove \"off\", or use profile \"relay\"");
+        }
+
+        if (isSubmission && listener is { Tls: TlsMode.Off, Auth: AuthMode.Tls })
+        {
+            problems.Add(listener.Place, "listener.tls", "nobody can log in before TLS, and there is none with tls = \"off\"; add tls.certificates, or say in listener.auth what may go in plain text");
         }
     }
 
@@ -81,6 +113,7 @@ internal static class AuthChecks
                 Check("keys", static s => !s.Contains("://", StringComparison.Ordinal) || TryWeb(s, out _), "allowed is a path, an https URL, or an http one on this machine");
                 break;
             case AuthBackendType.Certificate:
+                Authorities(backend, problems);
                 Check("name_from", static s => s is "email" or "common_name", "allowed is \"email\" or \"common_name\"");
                 break;
             default:
@@ -115,6 +148,41 @@ internal static class AuthChecks
         {
             problems.Add(place, "auth_backend.starttls", "ldaps:// is TLS from the start; remove one of the two");
         }
+    }
+
+    private static void Authorities(AuthBackendDraft backend, ProblemList problems)
+    {
+        if (backend.Texts.TryGetValue("ca", out Placed<string> written))
+        {
+            try
+            {
+                foreach (X509Certificate2 authority in LoadAuthorities(backend.PathOf("ca")))
+                {
+                    authority.Dispose();
+                }
+            }
+            catch (IOException e)
+            {
+                problems.Add(written.Place!.Value, "auth_backend.ca", e.Message);
+            }
+        }
+    }
+
+    /// <summary>Certificates of authorities, PEM.</summary>
+    /// <exception cref="IOException">There are none to be read.</exception>
+    public static X509Certificate2Collection LoadAuthorities(string path)
+    {
+        X509Certificate2Collection authorities = [];
+        try
+        {
+            authorities.ImportFromPemFile(path);
+        }
+        catch (Exception e) when (e is CryptographicException or UnauthorizedAccessException or IOException)
+        {
+            throw new IOException($"{path} cannot be read ({e.Message.TrimEnd('.')}); it must hold the certificates of authorities, in PEM", e);
+        }
+
+        return authorities.Count > 0 ? authorities : throw new IOException($"{path} holds no certificate; it must hold those of authorities, in PEM");
     }
 
     private static bool HoldsUser(string template) => template.Contains("{user}", StringComparison.Ordinal) || template.Contains("{local}", StringComparison.Ordinal);

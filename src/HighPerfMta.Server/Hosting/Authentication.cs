@@ -1,5 +1,5 @@
 using System.Diagnostics.Metrics;
-using System.Security.Cryptography.X509Certificates;
+using System.Security.Cryptography;
 using HighPerfMta.Engine.Auth;
 using HighPerfMta.Protocol.Sasl;
 using HighPerfMta.Server.Configuration;
@@ -10,6 +10,9 @@ namespace HighPerfMta.Server.Hosting;
 /// <summary>Makes the authentication that is configured.</summary>
 internal static class Authentication
 {
+    /// <summary>In the data directory: what the salts of users who do not exist are made of.</summary>
+    private const string DecoyFile = "auth.secret";
+
     /// <summary>The room; null when no backend is configured, and so AUTH is not offered.</summary>
     /// <param name="configuration">Without problems.</param>
     /// <param name="time">The clock.</param>
@@ -23,7 +26,7 @@ internal static class Authentication
             return null;
         }
 
-        ScramDecoy decoy = ScramDecoy.Create();
+        ScramDecoy decoy = new(DecoySecret(Path.Combine(configuration.DataDirectory, DecoyFile)));
         HashingPool pool = new(configuration.Auth.Hashing, time);
         Maker maker = new(configuration, pool, decoy, time, loggers);
         List<ICredentialBackend> backends = [];
@@ -43,6 +46,28 @@ internal static class Authentication
         return new AuthenticationRoom(configuration.Auth with { Scope = scope }, configuration.Hostname, backends, time, loggers.CreateLogger<AuthenticationRoom>(), decoy, pool, meters);
     }
 
+    /// <summary>Read, or made at the first start: salts of users who do not exist must outlive a restart as those of the others do.</summary>
+    private static byte[] DecoySecret(string path)
+    {
+        const int size = 32;
+        const UnixFileMode ownerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite;
+        if (File.Exists(path) && File.ReadAllBytes(path) is { Length: size } known)
+        {
+            return known;
+        }
+
+        byte[] secret = RandomNumberGenerator.GetBytes(size);
+        FileStreamOptions options = new() { Mode = FileMode.Create, Access = FileAccess.Write };
+        if (!OperatingSystem.IsWindows())
+        {
+            options.UnixCreateMode = ownerOnly;
+        }
+
+        using FileStream file = new(path, options);
+        file.Write(secret);
+        return secret;
+    }
+
     private sealed class Maker(ServerConfiguration configuration, HashingPool pool, ScramDecoy decoy, TimeProvider time, ILoggerFactory loggers)
     {
         private TimeSpan Timeout => configuration.Auth.Timeout;
@@ -56,7 +81,7 @@ internal static class Authentication
             AuthBackendType.PostgreSql => SqlBackend.OfPostgreSql(Sql(draft, SqlOptions.WithPassword(draft.Text("connection"), Reveal(draft, "password"))), pool, decoy),
             AuthBackendType.Introspection => Introspection(draft),
             AuthBackendType.Jwt => Jwt(draft),
-            AuthBackendType.Certificate => new CertificateBackend(draft.Text("name_from") == "common_name" ? X509NameType.SimpleName : X509NameType.EmailName),
+            AuthBackendType.Certificate => new CertificateBackend(draft.Text("name_from") == "common_name", AuthChecks.LoadAuthorities(draft.PathOf("ca")), time),
             _ => throw Unchecked(),
         };
 
@@ -71,6 +96,7 @@ internal static class Authentication
                 Dn = draft.Text("dn"),
                 Base = draft.Text("base"),
                 Filter = draft.Text("filter"),
+                Addresses = draft.Addresses.Value,
                 BindDn = draft.Text("bind_dn"),
                 BindPassword = Reveal(draft, "bind_password"),
                 Connections = draft.Connections.Value,

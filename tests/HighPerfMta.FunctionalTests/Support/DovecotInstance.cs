@@ -67,18 +67,45 @@ internal sealed class DovecotInstance : IAsyncDisposable
 
         // Dovecot's own processes run as users of their own and have to enter the folder.
         await Peer.RunAsync("chmod", ["755", instance._folder.Path]);
-        instance._process = Process.Start(instance._dovecot, ["-F", "-c", instance.Config]);
-        await Eventually.TrueAsync(() => Task.FromResult(File.Exists(instance._folder.File("run/auth-mta"))), () => "Dovecot does not listen:\n" + instance.Log);
+        await instance.StartAgainAsync();
         return instance;
+    }
+
+    /// <summary>Starts it, also after <see cref="KillAsync"/>.</summary>
+    public async Task StartAgainAsync()
+    {
+        Directory.CreateDirectory(_folder.File("run"));
+        File.Delete(_folder.File("run/auth-mta"));
+        _process = Process.Start(_dovecot, ["-F", "-c", Config]);
+        await Eventually.TrueAsync(() => Task.FromResult(File.Exists(_folder.File("run/auth-mta"))), () => "Dovecot does not listen:\n" + Log);
+    }
+
+    /// <summary>Ends it with all its processes, at once.</summary>
+    public async Task KillAsync()
+    {
+        await Peer.RunAsync("kill", ["-KILL", .. await ChildrenAsync(), _process!.Id.ToString(CultureInfo.InvariantCulture)]);
+        await _process.WaitForExitAsync();
+        _process.Dispose();
+        _process = null;
+    }
+
+    private async Task<string[]> ChildrenAsync()
+    {
+        string children = await File.ReadAllTextAsync(string.Create(CultureInfo.InvariantCulture, $"/proc/{_process!.Id}/task/{_process.Id}/children"));
+        return children.Split(' ', StringSplitOptions.RemoveEmptyEntries);
     }
 
     public string Log => File.Exists(_folder.File("log")) ? File.ReadAllText(_folder.File("log")) : "(no log)";
 
     public async ValueTask DisposeAsync()
     {
-        await Peer.RunAsync("kill", ["-TERM", _process!.Id.ToString(CultureInfo.InvariantCulture)]);
-        await _process.WaitForExitAsync();
-        _process.Dispose();
+        if (_process is not null)
+        {
+            await Peer.RunAsync("kill", ["-TERM", _process.Id.ToString(CultureInfo.InvariantCulture)]);
+            await _process.WaitForExitAsync();
+            _process.Dispose();
+        }
+
         _folder.Dispose();
     }
 }

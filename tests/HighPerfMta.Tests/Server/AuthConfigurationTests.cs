@@ -1,6 +1,7 @@
 using HighPerfMta.Engine.Auth;
 using HighPerfMta.Server.Configuration;
 using HighPerfMta.Server.Hosting;
+using HighPerfMta.TestKit;
 using Microsoft.Extensions.Logging.Abstractions;
 
 namespace HighPerfMta.Tests.Server;
@@ -10,7 +11,6 @@ public class AuthConfigurationTests
     private const string Whole = """
         [auth]
         mechanisms = ["scram-sha-256", "plain", "oauthbearer", "external"]
-        without_tls = "challenge"
         failures_per_user = 7
         hash_concurrency = 3
 
@@ -28,6 +28,7 @@ public class AuthConfigurationTests
         starttls = true
         base = "dc=example,dc=net"
         filter = "(mail={user})"
+        addresses = ["mail", "mailAlternateAddress"]
         bind_dn = "cn=reader"
         bind_password = { file = "secret" }
 
@@ -57,7 +58,17 @@ public class AuthConfigurationTests
 
         [[auth_backend]]
         type = "certificate"
+        ca = "ca.pem"
         name_from = "common_name"
+
+        [submission]
+        messages_per_hour = 60
+        recipients_per_hour = 1000
+        hide_client = true
+
+        [[submission_sender]]
+        users = ["Alice@example.net", "*@dept.example.net"]
+        addresses = ["sales@example.net", "alice+*@example.net", "*@.example.org"]
         """;
 
     [Fact]
@@ -65,9 +76,15 @@ public class AuthConfigurationTests
     {
         using TempFolder folder = new();
         folder.Write("secret", "s3cret\n");
-        (ServerConfiguration configuration, IReadOnlyList<Problem> problems) = ConfigurationLoader.Load(folder.Write("hpmta.toml", Whole));
+        using TestAuthority authority = new();
+        folder.Write("ca.pem", authority.Root.ExportCertificatePem());
+        (ServerConfiguration configuration, IReadOnlyList<Problem> problems) = ConfigurationLoader.Load(folder.Write("hpmta.toml", $"data_dir = \"{folder.Path}\"\n" + Whole));
         Assert.Empty(problems);
-        Assert.Equal((AuthWithoutTls.Challenge, 7, 3), (configuration.Auth.WithoutTls, configuration.Auth.Failures.PerUser, configuration.Auth.Hashing.Concurrency));
+        Assert.Equal((7, 3), (configuration.Auth.Failures.PerUser, configuration.Auth.Hashing.Concurrency));
+        SubmissionOptions submission = configuration.ForReception().Submission;
+        Assert.Equal((SenderCheck.Own, 60, 1000, true), (submission.Senders, submission.MessagesPerHour, submission.RecipientsPerHour, submission.HideClient));
+        Assert.Equal(["alice@example.net", "*@dept.example.net"], Assert.Single(submission.Rules).Users);
+        Assert.Equal(["sales@example.net", "alice+*@example.net", "*@.example.org"], submission.Rules[0].Addresses.Select(static a => a.ToString()));
         Assert.Equal(folder.File("people"), configuration.UsersFileOf(configuration.AuthBackends[0]));
         await using AuthenticationRoom room = Authentication.Create(configuration, TimeProvider.System, NullLoggerFactory.Instance)!;
         Assert.Equal(["SCRAM-SHA-256", "OAUTHBEARER", "PLAIN"], room.Announce(Engine.Auth.AuthBench.Tls));
@@ -86,7 +103,7 @@ public class AuthConfigurationTests
     public void A_secret_that_is_not_there_keeps_the_server_from_starting()
     {
         using TempFolder folder = new();
-        ServerConfiguration configuration = ConfigurationLoader.Load(folder.Write("hpmta.toml", Whole)).Configuration;
+        ServerConfiguration configuration = ConfigurationLoader.Load(folder.Write("hpmta.toml", $"data_dir = \"{folder.Path}\"\n" + Whole)).Configuration;
         StartFailedException failed = Assert.Throws<StartFailedException>(() => Authentication.Create(configuration, TimeProvider.System, NullLoggerFactory.Instance));
         Assert.Contains("hpmta.toml:15:3", failed.Message, StringComparison.Ordinal);
         Assert.Equal(ExitCodes.Usage, failed.ExitCode);

@@ -30,6 +30,22 @@ public sealed class UserCommandTests : IDisposable
         Assert.Equal((1, "", $"hpmta: there is no alice@example.net in {_folder.File("users")}; see: hpmta user list\n"), await RunAsync("", "remove", "alice@example.net"));
     }
 
+    [Fact]
+    public async Task Addresses_are_added_listed_removed_and_outlive_a_password()
+    {
+        Assert.Equal(0, (await RunAsync("pencil", "add", "alice", "--memory", "1024", "--address", "alice@EXAMPLE.net", "--address", "*@.alice.example")).Exit);
+        Assert.Equal((0, "alice@example.net\n*@.alice.example\n", ""), await RunAsync("", "address", "alice"));
+        Assert.Equal((0, "alice@example.net\nsales+*@example.net\n", ""), await RunAsync("", "address", "alice", "--remove", "*@.alice.example", "--add", "sales+*@example.net", "--add", "alice@example.net"));
+        Assert.Equal(0, (await RunAsync("new", "passwd", "alice", "--memory", "1024")).Exit);
+        Assert.Equal(0, (await RunAsync("", "disable", "alice")).Exit);
+        Assert.Equal(0, (await RunAsync("", "enable", "alice")).Exit);
+        JsonNode user = Assert.Single((JsonArray)JsonNode.Parse((await RunAsync("", "list", "--json")).Out)!)!;
+        Assert.Equal("[\"alice@example.net\",\"sales\\u002B*@example.net\"]", user["addresses"]!.ToJsonString());
+        Assert.Equal((1, "", "hpmta: alice has no bob@example.net; see: hpmta user address alice\n"), await RunAsync("", "address", "alice", "--remove", "bob@example.net"));
+        Assert.Equal((1, "", $"hpmta: there is no bob in {_folder.File("users")}; see: hpmta user list\n"), await RunAsync("", "address", "bob", "--add", "bob@example.net"));
+        Assert.Equal(2, (await RunAsync("", "address", "alice", "--add", "not an address")).Exit);
+    }
+
     [Theory]
     [InlineData("", 1, "there is no password", "add", "alice")]
     [InlineData("a\u0001b", 1, "RFC 4013", "add", "alice")]
@@ -37,6 +53,7 @@ public sealed class UserCommandTests : IDisposable
     [InlineData("pencil", 2, "--memory must be from", "add", "alice", "--memory", "7")]
     [InlineData("pencil", 2, "leave nothing to log in with", "add", "alice", "--hash", "none", "--scram", "none")]
     [InlineData("pencil", 2, "not recognized", "add", "alice", "--hash", "md5")]
+    [InlineData("pencil", 2, "is no address to send as", "add", "alice", "--address", "alice")]
     [InlineData("pencil", 1, "there is no users file", "passwd", "alice")]
     [InlineData("", 1, "there is no users file", "list")]
     public async Task A_command_that_cannot_be_carried_out_says_why(string input, int exit, string expected, params string[] arguments)

@@ -57,12 +57,19 @@ public class AuthenticationRoomTests
     [Fact]
     public async Task What_is_announced_depends_on_the_connection()
     {
-        await using AuthenticationRoom room = Room(_time, null, ScriptedBackend.Says(SaslAnswer.Bad), new CertificateBackend(System.Security.Cryptography.X509Certificates.X509NameType.EmailName));
+        await using AuthenticationRoom room = Room(_time, null, ScriptedBackend.Says(SaslAnswer.Bad), new CertificateBackend(byCommonName: false, [], _time));
         Assert.Equal(["SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN"], room.Announce(Tls));
         Assert.DoesNotContain("SCRAM-SHA-256-PLUS", room.Announce(Tls with { Bindings = ChannelBindings.None }));
         Assert.Empty(room.Announce(new AuthConnection(Client)));
-        await using AuthenticationRoom open = Room(_time, new AuthOptions { WithoutTls = AuthWithoutTls.Challenge }, ScriptedBackend.Says(SaslAnswer.Bad));
-        Assert.Equal(["SCRAM-SHA-256", "SCRAM-SHA-1"], open.Announce(new AuthConnection(Client)));
+        Assert.Equal(["SCRAM-SHA-256", "SCRAM-SHA-1"], room.Announce(new AuthConnection(Client) { Mode = AuthMode.Challenge }));
+        Assert.Contains("PLAIN", room.Announce(new AuthConnection(Client) { Mode = AuthMode.All }));
+        Assert.Empty(room.Announce(Tls with { Mode = AuthMode.Off }));
+        foreach (AuthConnection connection in (AuthConnection[])[Tls, Tls with { Bindings = ChannelBindings.None }, Tls with { Mode = AuthMode.Off }, new AuthConnection(Client)])
+        {
+            Assert.Equal(string.Join(' ', room.Announce(connection)), room.Announcement(connection));
+            Assert.Same(room.Announcement(connection), room.Announcement(connection));
+        }
+
         await using AuthenticationRoom none = Room(_time, null);
         Assert.Empty(none.Announce(Tls));
     }
@@ -149,7 +156,7 @@ public class AuthenticationRoomTests
             Assert.Equal(535, (await PlainAsync(room, "Alice", "guess", Tls with { Client = IPAddress.Parse($"198.51.{i}.1") })).Reply.Code);
         }
 
-        Assert.Equal(454, (await PlainAsync(room, "alice", "right", Tls with { Client = IPAddress.Parse("203.0.113.1") })).Reply.Code);
+        Assert.Equal(421, (await PlainAsync(room, "alice", "right", Tls with { Client = IPAddress.Parse("203.0.113.1") })).Reply.Code);
         Assert.Equal(235, (await PlainAsync(room, "alice", "right")).Reply.Code);
     }
 }

@@ -37,6 +37,9 @@ public sealed class DovecotBackendTests : IDisposable
     [InlineData("FAIL\t{0}\tuser=alice\tcode=temp_fail", 454)]
     [InlineData("FAIL\t{0}\tuser=alice\tuser_disabled", 535)]
     [InlineData("OK\t{0}", 454)]
+    [InlineData("OK\t{0}\tuser=", 454)]
+    [InlineData("OK\t{0}\tuser=al ice", 454)]
+    [InlineData("OK\t{0}\tuser=ALICE", 235)]
     [InlineData("CONT\t{0}\t????", 454)]
     [InlineData("\u0001\u0002\nOK\t99\tuser=root\nFAIL\t{0}", 535)]
     public async Task Each_answer_means_one_thing(string answer, int expected)

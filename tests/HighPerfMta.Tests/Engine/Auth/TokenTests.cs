@@ -62,6 +62,9 @@ public sealed class TokenTests : IAsyncDisposable
     [InlineData("scope", "\"mailbox other\"")]
     [InlineData("email", "\"\"")]
     [InlineData("email", "7")]
+    [InlineData("email_verified", "false")]
+    [InlineData("email_verified", "\"false\"")]
+    [InlineData("email_verified", "null")]
     public async Task A_token_that_says_something_else_is_refused(string claim, string value)
     {
         await using AuthenticationRoom room = JwtRoom();

@@ -30,6 +30,9 @@ public sealed class UsersFileTests : IDisposable
     [InlineData("alice $argon2id$v=19$m=65536,t=3,p=4$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n# end 1\n", "costs that are not taken")]
     [InlineData("alice $argon2id$v=19$m=99999999,t=3,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n# end 1\n", "costs that are not taken")]
     [InlineData("alice $2b$31$......................uILNX2XNeACSPmfmvbfwu85L1tV02KS\n# end 1\n", "is no bcrypt hash that is taken")]
+    [InlineData("alice HASH address=\n# end 1\n", "users:1: alice: word 3 is no address to send as")]
+    [InlineData("alice HASH address=*alice@example.net\n# end 1\n", "users:1: alice: word 3 is no address to send as")]
+    [InlineData("alice address=alice@example.net\n# end 1\n", "users:1: alice: there is no password")]
     [InlineData("alice SCRAM-SHA-256$1:AAAAAAAAAAAAAAAAAAAAAA==$AAAA:AAAA\n# end 1\n", "are no SCRAM keys")]
     public void A_file_that_is_not_right_is_refused_with_its_line(string text, string expected) =>
         Assert.Contains(expected, Assert.Throws<InvalidDataException>(() => UsersFile.Parse(text.Replace("HASH", Cheap("x"), StringComparison.Ordinal), "users")).Message, StringComparison.Ordinal);
@@ -62,6 +65,19 @@ public sealed class UsersFileTests : IDisposable
         {
             Assert.Equal((user, 535), (user, (await PlainAsync(room, user, "pencil")).Reply.Code));
         }
+    }
+
+    [Fact]
+    public async Task Addresses_go_with_the_user_whatever_the_mechanism()
+    {
+        Write($"alice {Cheap("pencil")} {Keys("pencil")} address=alice@example.net address=*@alice.example CRAM-MD5${Convert.ToBase64String("pencil"u8)}");
+        await using AuthenticationRoom room = Room(_time, null, Backend());
+        Assert.Equal(["alice@example.net", "*@alice.example"], (await PlainAsync(room, "alice", "pencil")).User!.Addresses);
+        await using AuthExchange exchange = room.Begin("SCRAM-SHA-256", Tls, out _)!;
+        ScramClient client = new(ScramHash.Sha256, "alice", "pencil");
+        AuthReply first = await exchange.StartAsync(Base64(client.First()), default);
+        await exchange.NextAsync(Base64(client.Final(Convert.FromBase64String(first.Reply.Text))), default);
+        Assert.Equal(["alice@example.net", "*@alice.example"], (await exchange.NextAsync(default, default)).User!.Addresses);
     }
 
     [Fact]
