@@ -77,7 +77,7 @@ public sealed class MemoryConnection : IConnection
         }
     }
 
-    public async ValueTask CloseAsync()
+    public async ValueTask CloseAsync(bool peerIsDone = false)
     {
         await Output.CompleteAsync();
         await Input.CompleteAsync();

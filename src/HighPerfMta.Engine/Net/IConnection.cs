@@ -24,7 +24,8 @@ public interface IConnection : IDuplexPipe, IAsyncDisposable
     /// Orderly close: everything flushed reaches the socket, then the send side is shut down, input is drained briefly, and the socket closed.
     /// Bounded by a few seconds. After it only DisposeAsync may be called.
     /// </summary>
-    ValueTask CloseAsync();
+    /// <param name="peerIsDone">The peer has said its last word (QUIT): when nothing more has come after it, its end of the stream is not waited for.</param>
+    ValueTask CloseAsync(bool peerIsDone = false);
 
     /// <summary>Drops the connection at once; pending reads and flushes end with an exception or as completed. Safe from any thread, repeatedly.</summary>
     void Abort();

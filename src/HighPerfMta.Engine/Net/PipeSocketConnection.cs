@@ -6,7 +6,7 @@ namespace HighPerfMta.Engine.Net;
 
 /// <summary>
 /// A TCP connection as the two ends of pipes: whoever reads receives, whoever flushes sends, on its own thread and without a copy in between.
-/// <see cref="CloseAsync()"/> is what makes the last reply reach the peer.
+/// <see cref="CloseAsync(bool)"/> is what makes the last reply reach the peer.
 /// </summary>
 public sealed class PipeSocketConnection : IConnection
 {
@@ -115,9 +115,13 @@ public sealed class PipeSocketConnection : IConnection
         }
     }
 
-    public ValueTask CloseAsync() => CloseAsync(CloseLimit);
+    public ValueTask CloseAsync(bool peerIsDone = false)
+    {
+        // The kernel sends what it has and then the end of the stream, unless there is unread input: then it resets the connection.
+        return peerIsDone && _output.UnflushedBytes == 0 && !HasInput() ? DisposeAsync() : CloseAsync(CloseLimit);
+    }
 
-    /// <summary>As <see cref="CloseAsync()"/> with another limit, for connections that hold a place which others wait for.</summary>
+    /// <summary>As <see cref="CloseAsync(bool)"/> with another limit, for connections that hold a place which others wait for.</summary>
     public async ValueTask CloseAsync(TimeSpan closeLimit)
     {
         // The peer's end of stream is the proof that it saw ours; closing before, with input unread, would reset the connection and could destroy the

@@ -79,7 +79,8 @@ public sealed partial class SocketListener : IAsyncDisposable
         _stop.Dispose();
     }
 
-    private static Socket Bind(IPEndPoint address)
+    /// <summary>A listening socket that does not block; what it accepts sends at once.</summary>
+    internal static Socket Bind(IPEndPoint address)
     {
         Socket socket = new(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
         try
@@ -99,6 +100,7 @@ public sealed partial class SocketListener : IAsyncDisposable
                 socket.SetRawSocketOption(solSocket, soReuseAddress, on);
             }
 
+            socket.NoDelay = true;
             socket.Bind(address);
             socket.Listen(Backlog);
             socket.Blocking = false;

@@ -42,7 +42,7 @@ internal sealed partial class TcpSocket : SafeHandle
     }
 
     /// <summary>The next connection of a listening socket; null when there is none now.</summary>
-    /// <param name="listener">Does not block.</param>
+    /// <param name="listener">Does not block, and has the option to send at once: Linux hands it down.</param>
     /// <param name="peer">Of <see cref="NewPeer"/>; used again for each.</param>
     /// <param name="remote">The peer's address.</param>
     /// <exception cref="SocketException">There is none, or no descriptor for it.</exception>
@@ -54,10 +54,8 @@ internal sealed partial class TcpSocket : SafeHandle
             int accepted = Native.Accept((int)listener.Handle, ref MemoryMarshal.GetReference(peer.Buffer.Span), ref size, Native.NonBlock | Native.CloseOnExec);
             if (accepted >= 0)
             {
-                TcpSocket socket = new(accepted);
-                socket.SendAtOnce();
                 remote = EndpointOf(peer);
-                return socket;
+                return new TcpSocket(accepted);
             }
 
             int errno = Marshal.GetLastPInvokeError();

@@ -120,7 +120,7 @@ internal sealed partial class SmtpSession
         {
             end = await ServeAsync();
             await _transport.FlushAsync();
-            await _connection.CloseAsync();
+            await _connection.CloseAsync(peerIsDone: end == SessionEnd.Quit);
         }
         catch (Exception e) when (e is IOException or SocketException or ObjectDisposedException or OperationCanceledException)
         {

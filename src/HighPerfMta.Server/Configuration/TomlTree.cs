@@ -10,7 +10,7 @@ internal abstract record TomlNode(Place Place);
 /// <summary>A string, bool, long, double or date.</summary>
 internal sealed record TomlScalar(Place Place, object Value) : TomlNode(Place);
 
-internal sealed record TomlList(Place Place, IReadOnlyList<TomlNode> Items) : TomlNode(Place);
+internal sealed record TomlList(Place Place, List<TomlNode> Items) : TomlNode(Place);
 
 /// <summary>A table. <see cref="Entries"/> keep the order of the file and the place of the key.</summary>
 internal sealed record TomlTable(Place Place) : TomlNode(Place)
@@ -106,7 +106,7 @@ internal sealed class TomlTree
         {
             if (parent.Entries.TryGetValue(name, out (Place Key, TomlNode Value) known) && known.Value is TomlList list)
             {
-                parent.Entries[name] = (known.Key, list with { Items = [.. list.Items, target] });
+                list.Items.Add(target);
             }
             else
             {

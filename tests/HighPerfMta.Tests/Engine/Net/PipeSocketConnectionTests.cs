@@ -2,6 +2,7 @@ using System.Buffers;
 using System.IO.Pipelines;
 using System.Net;
 using System.Net.Sockets;
+using System.Text;
 using HighPerfMta.Engine.Net;
 
 namespace HighPerfMta.Tests.Engine.Net;
@@ -139,22 +140,38 @@ public sealed class PipeSocketConnectionTests : IAsyncLifetime
         Assert.Equal(sent, seen);
     }
 
-    [Fact]
-    public async Task Closing_sends_what_is_left_and_the_peer_sees_an_end_and_no_reset()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Closing_sends_what_is_left_and_the_peer_sees_an_end_and_no_reset(bool peerIsDone)
     {
         _near.Output.Write("221 bye\r\n"u8);
 
         // Input that nobody read: an abrupt close would reset the connection and the reply be lost.
         await _far.SendAsync(new byte[100_000]);
-        Task closing = _near.CloseAsync().AsTask();
-        byte[] seen = new byte[100];
-        int count = 0;
-        while (await _far.ReceiveAsync(seen.AsMemory(count), TestContext.Current.CancellationToken) is var got and > 0)
-        {
-            count += got;
-        }
+        await _near.Output.FlushAsync(TestContext.Current.CancellationToken);
+        Task closing = _near.CloseAsync(peerIsDone).AsTask();
+        Assert.Equal("221 bye\r\n", await ReadToEndAsync());
+        _far.Close();
+        await closing.WaitAsync(Patience, TestContext.Current.CancellationToken);
+    }
 
-        Assert.Equal("221 bye\r\n"u8, seen.AsSpan(0, count));
+    [Fact]
+    public async Task The_end_of_a_peer_that_is_done_is_not_waited_for()
+    {
+        _near.Output.Write("221 bye\r\n"u8);
+        await _near.Output.FlushAsync(TestContext.Current.CancellationToken);
+        await _near.CloseAsync(peerIsDone: true);
+        Assert.Throws<InvalidOperationException>(() => _near.Input.TryRead(out _));
+        Assert.Equal("221 bye\r\n", await ReadToEndAsync());
+    }
+
+    [Fact]
+    public async Task What_was_not_flushed_is_sent_to_a_peer_that_is_done()
+    {
+        _near.Output.Write("221 bye\r\n"u8);
+        Task closing = _near.CloseAsync(peerIsDone: true).AsTask();
+        Assert.Equal("221 bye\r\n", await ReadToEndAsync());
         _far.Close();
         await closing.WaitAsync(Patience, TestContext.Current.CancellationToken);
     }
@@ -223,6 +240,18 @@ public sealed class PipeSocketConnectionTests : IAsyncLifetime
         _near.Output.Write("421 4.7.0 too many connections\r\n"u8);
         await _near.CloseAsync();
         Assert.Throws<InvalidOperationException>(() => _near.Input.TryRead(out _));
+    }
+
+    private async Task<string> ReadToEndAsync()
+    {
+        byte[] seen = new byte[100];
+        int count = 0;
+        while (await _far.ReceiveAsync(seen.AsMemory(count), TestContext.Current.CancellationToken) is var got and > 0)
+        {
+            count += got;
+        }
+
+        return Encoding.ASCII.GetString(seen, 0, count);
     }
 
     private static bool IsBroken(Exception? error) => error is SocketException or ObjectDisposedException;

@@ -70,6 +70,25 @@ public class SocketPollerTests
     }
 
     [Fact]
+    public async Task What_is_accepted_sends_at_once()
+    {
+        using Socket listener = SocketListener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        using Socket far = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        await far.ConnectAsync(listener.LocalEndPoint!, TestContext.Current.CancellationToken);
+        TcpSocket? near;
+        while ((near = TcpSocket.TryAccept(listener, TcpSocket.NewPeer(), out _)) is null)
+        {
+            await Task.Yield();
+        }
+
+        using (near)
+        {
+            using Socket same = new(new SafeSocketHandle(near.DangerousGetHandle(), ownsHandle: false));
+            Assert.True(same.NoDelay);
+        }
+    }
+
+    [Fact]
     public async Task A_source_address_is_used()
     {
         using Socket listener = Listen("127.0.0.1");

@@ -332,7 +332,7 @@ public class SmtpSessionTests
 
         public void ExpectLittle() => inner.ExpectLittle();
 
-        public ValueTask CloseAsync() => inner.CloseAsync();
+        public ValueTask CloseAsync(bool peerIsDone = false) => inner.CloseAsync(peerIsDone);
 
         public void Abort() => inner.Abort();
 
