@@ -120,6 +120,13 @@ internal sealed partial class SmtpSession
 
         try
         {
+            // RequestStop may have come before there was something to end.
+            if (_stopRequested)
+            {
+                Write(Replies.ShuttingDown);
+                return SessionEnd.Stopped;
+            }
+
             // Nobody knows how long the answer takes: the replies before it are not kept back.
             return await _transport.FlushAsync() ? await AuthenticateAsync(exchange, response, _ending!.Token) : SessionEnd.ClientClosed;
         }

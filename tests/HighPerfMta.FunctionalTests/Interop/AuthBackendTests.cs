@@ -86,6 +86,14 @@ public class AuthBackendTests
             Assert.Equal(535, await PlainAsync(room, "nobody", "pencil"));
         }
 
+        foreach (LdapOptions options in (LdapOptions[])[search with { Addresses = ["mail", "absent"] }, new("127.0.0.1", slapd.Port) { Dn = "uid=alice,dc=test", Addresses = ["mail"] }])
+        {
+            await using AuthenticationRoom addressed = Room(new LdapBackend(options));
+            await using AuthExchange exchange = addressed.Begin("PLAIN", Tls, out _)!;
+            AuthReply reply = await exchange.StartAsync(Base64("\0alice@example.net\0pencil"), TestContext.Current.CancellationToken);
+            Assert.Equal(["alice@example.net", "shared@example.net"], reply.User!.Addresses.Order());
+        }
+
         await using AuthenticationRoom direct = Room(new LdapBackend(new LdapOptions("127.0.0.1", slapd.Port) { Dn = "uid={local},dc=test" }));
         Assert.Equal(235, await PlainAsync(direct, "alice@anything", "pencil"));
         Assert.Equal(535, await PlainAsync(direct, "alice,dc=test", "pencil"));

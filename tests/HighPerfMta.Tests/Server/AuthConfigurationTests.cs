@@ -96,6 +96,27 @@ public class AuthConfigurationTests
     }
 
     [Fact]
+    public async Task Salts_of_users_who_do_not_exist_outlive_a_restart()
+    {
+        using TempFolder folder = new();
+        folder.Write("users", $"bob {Engine.Auth.AuthBench.Keys("pencil")}\n# end 1\n");
+        ServerConfiguration configuration = ConfigurationLoader.Load(folder.Write("hpmta.toml", $"data_dir = \"{folder.Path}\"\n[[auth_backend]]\ntype = \"file\"\n")).Configuration;
+        string first = await SaltAsync(configuration);
+        Assert.Equal(first, await SaltAsync(configuration));
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, OperatingSystem.IsWindows() ? UnixFileMode.UserRead | UnixFileMode.UserWrite : File.GetUnixFileMode(folder.File("auth.secret")));
+        folder.Write("auth.secret", "half of it");
+        Assert.NotEqual(first, await SaltAsync(configuration));
+    }
+
+    private static async Task<string> SaltAsync(ServerConfiguration configuration)
+    {
+        await using AuthenticationRoom room = Authentication.Create(configuration, TimeProvider.System, NullLoggerFactory.Instance)!;
+        await using AuthExchange exchange = room.Begin("SCRAM-SHA-256", Engine.Auth.AuthBench.Tls, out _)!;
+        AuthReply reply = await exchange.StartAsync(Engine.Auth.AuthBench.Base64("n,,n=nobody,r=abc"), TestContext.Current.CancellationToken);
+        return System.Text.Encoding.ASCII.GetString(Convert.FromBase64String(reply.Reply.Text)).Split(',')[1];
+    }
+
+    [Fact]
     public void Without_a_backend_there_is_no_authentication() =>
         Assert.Null(Authentication.Create(ConfigurationLoader.Load(null).Configuration, TimeProvider.System, NullLoggerFactory.Instance));
 

@@ -192,6 +192,29 @@ public class FailureLimiterTests
     }
 
     [Fact]
+    public void Guesses_that_came_at_once_are_paid_for_one_by_one()
+    {
+        FailureLimiter limiter = new(new FailureOptions { PerAddress = 10 }, _time);
+        for (int i = 0; i < 60; i++)
+        {
+            limiter.Failed(AuthBench.Client, "");
+        }
+
+        // One is forgotten every 90 seconds; the 51st makes room below ten.
+        _time.Advance(TimeSpan.FromSeconds((90 * 51) - 1));
+        Assert.False(limiter.MayTry(AuthBench.Client));
+        _time.Advance(TimeSpan.FromSeconds(2));
+        Assert.True(limiter.MayTry(AuthBench.Client));
+        for (int i = 0; i < 1000; i++)
+        {
+            limiter.Failed(AuthBench.Client, "");
+        }
+
+        _time.Advance(TimeSpan.FromMinutes(15 * 10));
+        Assert.True(limiter.MayTry(AuthBench.Client));
+    }
+
+    [Fact]
     public void The_delay_grows_up_to_its_bound()
     {
         FailureLimiter limiter = new(new FailureOptions { PerAddress = 100, MaxDelay = TimeSpan.FromSeconds(5) }, _time);

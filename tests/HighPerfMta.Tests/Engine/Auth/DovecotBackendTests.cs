@@ -76,6 +76,30 @@ public sealed class DovecotBackendTests : IDisposable
     }
 
     [Fact]
+    public async Task A_server_that_does_not_read_holds_up_nobody_beyond_the_time_out()
+    {
+        string path = Path.Combine(Path.GetTempPath(), $"hpmta-{Guid.NewGuid():N}.sock");
+        using Socket listening = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        listening.Bind(new UnixDomainSocketEndPoint(path));
+        listening.Listen();
+        await using AuthenticationRoom room = Room(_time, null, new DovecotBackend(new DovecotOptions(new UnixDomainSocketEndPoint(path)), _time));
+        Task<AuthReply> first = PlainAsync(room, "alice", "pencil");
+        using Socket server = await listening.AcceptAsync(TestContext.Current.CancellationToken);
+        await server.SendAsync(Encoding.UTF8.GetBytes(Greeting), TestContext.Current.CancellationToken);
+
+        // More than the socket takes: whoever comes last waits to write.
+        Task<AuthReply>[] all = [first, .. Enumerable.Range(0, 400).Select(i => PlainAsync(room, $"user{i}", new string('x', 1000)))];
+        while (!Task.WhenAll(all).IsCompleted)
+        {
+            _time.Advance(TimeSpan.FromSeconds(1));
+            await Task.WhenAny(Task.WhenAll(all), Task.Delay(20, TestContext.Current.CancellationToken));
+        }
+
+        Assert.All(await Task.WhenAll(all), static reply => Assert.Equal(454, reply.Reply.Code));
+        File.Delete(path);
+    }
+
+    [Fact]
     public async Task Nobody_there_is_not_asked_again_at_once()
     {
         _listener.Dispose();

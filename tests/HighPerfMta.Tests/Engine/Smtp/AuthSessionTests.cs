@@ -87,7 +87,7 @@ public sealed class AuthSessionTests : IDisposable
             Task<string?> failing = client.CommandAsync("AUTH PLAIN " + Plain(TestUsers.Name, "wrong"));
             Assert.StartsWith("250", await other.CommandAsync("NOOP"));
             Assert.StartsWith("535 5.7.8", await AdvanceUntilAsync(failing, TimeSpan.FromMilliseconds(50)));
-            
+
             // A little less than the doubled time, because counts leak meanwhile.
             Assert.InRange(_time.GetUtcNow() - before, TimeSpan.FromSeconds(seconds * 0.95), TimeSpan.FromSeconds(seconds + 1));
         }

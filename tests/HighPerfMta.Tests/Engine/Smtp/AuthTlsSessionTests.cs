@@ -111,6 +111,22 @@ public sealed class AuthTlsSessionTests : IDisposable
         await secure.DisposeAsync();
     }
 
+    [Theory]
+    [InlineData("CN=alice@example.net, O=Example", true)]
+    [InlineData("O=alice@example.net", false)]
+    [InlineData("CN=alice@example.net, CN=bob@example.net", false)]
+    [InlineData("CN=alice example", false)]
+    public async Task The_common_name_is_one_or_nobodys(string subject, bool isGood)
+    {
+        using ECDsa key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        DateTimeOffset now = TimeProvider.System.GetUtcNow();
+        using X509Certificate2 certificate = new CertificateRequest(subject, key, HashAlgorithmName.SHA256).CreateSelfSigned(now.AddDays(-1), now.AddDays(1));
+        await using CertificateBackend backend = new(byCommonName: true, [X509CertificateLoader.LoadCertificate(certificate.RawData)], TimeProvider.System);
+        Assert.True(backend.Trusts(certificate));
+        SaslAnswer answer = await backend.AnswerAsync(new ExternalQuestion(""), new AuthConnection(IPAddress.Loopback) { VerifiedCertificate = certificate }, TestContext.Current.CancellationToken);
+        Assert.Equal(isGood ? "alice@example.net" : "", answer.Identity);
+    }
+
     [Fact]
     public async Task Submission_behind_starttls_takes_no_password_before_it()
     {
