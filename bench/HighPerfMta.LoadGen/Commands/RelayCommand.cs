@@ -16,7 +16,7 @@ internal static class RelayCommand
         var expect = new Option<long>("--expect") { Description = "fail unless so many messages arrive" };
         var settle = Arguments.Duration("--settle", "wait so long for the next arrival before what is missing counts as lost (default 30s)");
         var source = new SourceArguments();
-        var sink = new SinkArguments();
+        var sink = new SinkArguments("--sink-");
         var json = Arguments.Json();
         var command = new Command("relay", "a source and a sink around a server: rate and latency end to end, what got lost, what came twice")
         {

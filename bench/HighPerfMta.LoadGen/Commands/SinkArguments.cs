@@ -1,11 +1,13 @@
 using System.CommandLine;
 using System.Net;
+using System.Security.Cryptography;
 using HighPerfMta.LoadGen.Load;
 
 namespace HighPerfMta.LoadGen.Commands;
 
 /// <summary>The options that say how a sink behaves, shared by <c>sink</c> and <c>relay</c>.</summary>
-internal sealed class SinkArguments
+/// <param name="prefix">Of the names of options that a source on the same command may have as well.</param>
+internal sealed class SinkArguments(string prefix = "--")
 {
     private readonly Option<string> _reject = new("--reject")
     {
@@ -26,11 +28,15 @@ internal sealed class SinkArguments
         DefaultValueFactory = _ => string.Join(',', SinkOptions.AllExtensions),
     };
 
+    private readonly Option<string> _tls = new Option<string>(prefix + "tls") { Description = "speak TLS after STARTTLS, which is announced, or from the first octet", DefaultValueFactory = _ => "off" }
+        .AcceptOnlyFromAmong("off", "starttls", "implicit");
+
+    private readonly Option<string> _certificate = new(prefix + "cert") { Description = "PEM of the certificate and its key in one file; without it one is made" };
     private readonly Option<int> _seed = Arguments.Number("--seed", "seed of what is refused", 1, 0, int.MaxValue);
 
     public void AddTo(Command command)
     {
-        foreach (var option in (Option[])[_reject, _defer, _deferTimes, _delay, _announce, _seed])
+        foreach (var option in (Option[])[_reject, _defer, _deferTimes, _delay, _announce, _tls, _certificate, _seed])
         {
             command.Options.Add(option);
         }
@@ -70,6 +76,12 @@ internal sealed class SinkArguments
             }
         }
 
+        var certificate = arguments.GetValue(_certificate);
+        if (certificate is not null && !IsCertificate(certificate, out error))
+        {
+            return null;
+        }
+
         return new SinkOptions
         {
             Listen = new IPEndPoint(endPoint.Address, endPoint.Port),
@@ -77,7 +89,24 @@ internal sealed class SinkArguments
             Rejections = rejections,
             Deferral = deferral is null ? null : deferral with { Times = arguments.GetValue(_deferTimes) },
             Delay = arguments.GetValue(_delay) ?? TimeSpan.Zero,
+            Tls = Enum.Parse<LoadTls>(arguments.GetValue(_tls)!, ignoreCase: true),
+            CertificateFile = certificate,
             Seed = arguments.GetValue(_seed),
         };
+    }
+
+    private bool IsCertificate(string file, out string error)
+    {
+        try
+        {
+            _ = SinkCertificate.Load(file);
+            error = "";
+            return true;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or CryptographicException or ArgumentException)
+        {
+            error = $"{_certificate.Name}: '{file}' is no PEM of a certificate and its key: {e.Message}";
+            return false;
+        }
     }
 }

@@ -87,7 +87,7 @@ internal sealed class SourceArguments
             Rate = rate,
             Ramp = arguments.GetValue(_ramp) ?? TimeSpan.Zero,
             Pipeline = arguments.GetValue(_pipeline),
-            Tls = Enum.Parse<SourceTls>(arguments.GetValue(_tls)!, ignoreCase: true),
+            Tls = Enum.Parse<LoadTls>(arguments.GetValue(_tls)!, ignoreCase: true),
             Recipients = arguments.GetValue(_recipients),
             From = arguments.GetValue(_from)!,
             To = arguments.GetValue(_to)!,

@@ -61,6 +61,11 @@ internal sealed record SinkOptions
     /// <summary>Connections at once; more are closed at once.</summary>
     public int MaxConnections { get; init; } = 10_000;
 
+    public LoadTls Tls { get; init; }
+
+    /// <summary>PEM of the certificate and of its key, in one file; null: one that is made at the start, for nobody in particular.</summary>
+    public string? CertificateFile { get; init; }
+
     /// <summary>Hashes messages and hands over each one that was answered with 250.</summary>
     public Action<ReceivedMessage>? Received { get; init; }
 }

@@ -1,7 +1,9 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Net;
+using System.Net.Security;
 using System.Net.Sockets;
+using System.Security.Authentication;
 
 namespace HighPerfMta.LoadGen.Load;
 
@@ -34,6 +36,7 @@ internal sealed class SinkServer : IAsyncDisposable
     public SinkServer(SinkOptions options)
     {
         Options = options;
+        Certificate = options.Tls == LoadTls.Off ? null : SinkCertificate.Load(options.CertificateFile);
         _deferrals = options.Deferral is { } deferral ? new DeferralLedger(deferral, options.Seed) : null;
         _listener = new Socket(options.Listen.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
         _listener.Bind(options.Listen);
@@ -44,6 +47,9 @@ internal sealed class SinkServer : IAsyncDisposable
     public SinkOptions Options { get; }
 
     public IPEndPoint LocalEndPoint { get; }
+
+    /// <summary>For the handshakes of all sessions; null: plain text.</summary>
+    public SslStreamCertificateContext? Certificate { get; }
 
     public long Delivered => Volatile.Read(ref _delivered);
 
@@ -182,7 +188,7 @@ internal sealed class SinkServer : IAsyncDisposable
         {
             await session.RunAsync();
         }
-        catch (Exception e) when (e is SocketException or IOException or ObjectDisposedException)
+        catch (Exception e) when (e is SocketException or IOException or ObjectDisposedException or AuthenticationException)
         {
             Interlocked.Increment(ref _broken);
         }

@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Net.Security;
 using System.Net.Sockets;
 using System.Text;
 
@@ -20,7 +21,7 @@ internal sealed class SinkSession : IDisposable
     private readonly ContentScanner _content;
     private readonly byte[] _buffer = ArrayPool<byte>.Shared.Rent(BufferSize);
     private readonly byte[] _replies = ArrayPool<byte>.Shared.Rent(RepliesSize);
-    private readonly byte[] _ehlo;
+    private byte[] _ehlo;
     private readonly byte[] _deferral;
     private int _start;
     private int _end;
@@ -33,6 +34,8 @@ internal sealed class SinkSession : IDisposable
     private long _chunkLeft = -1;
     private bool _lastChunk;
     private bool _quit;
+    private bool _startTls;
+    private SslStream? _session;
     private long _deadline;
 
     public SinkSession(SinkServer server, Socket socket, int seed)
@@ -43,7 +46,7 @@ internal sealed class SinkSession : IDisposable
         _socket.NoDelay = true;
         _random = new Random(seed);
         _content = new ContentScanner(_options.Received is not null);
-        _ehlo = FormatEhlo(_options.Announce);
+        _ehlo = FormatEhlo(_options.Tls == LoadTls.StartTls ? [.. _options.Announce, "STARTTLS"] : _options.Announce);
         _deferral = _options.Deferral is { } deferral ? Encoding.ASCII.GetBytes(FormattableString.Invariant($"{deferral.Code} {deferral.Text}\r\n")) : [];
         Arm();
     }
@@ -57,6 +60,7 @@ internal sealed class SinkSession : IDisposable
     public void Dispose()
     {
         _socket.Dispose();
+        _session?.Dispose();
         _content.Dispose();
         ArrayPool<byte>.Shared.Return(_buffer);
         ArrayPool<byte>.Shared.Return(_replies);
@@ -64,6 +68,11 @@ internal sealed class SinkSession : IDisposable
 
     public async Task RunAsync()
     {
+        if (_options.Tls == LoadTls.Implicit)
+        {
+            await SecureAsync();
+        }
+
         _quit = Rejected(SinkStage.Connect);
         if (!_quit)
         {
@@ -73,8 +82,18 @@ internal sealed class SinkSession : IDisposable
         while (true)
         {
             await FlushAsync();
+            if (_startTls)
+            {
+                await SecureAsync();
+            }
+
             if (_quit)
             {
+                if (_session is not null)
+                {
+                    await _session.ShutdownAsync();
+                }
+
                 _socket.Shutdown(SocketShutdown.Send);
                 return;
             }
@@ -103,7 +122,7 @@ internal sealed class SinkSession : IDisposable
     private bool Step(out bool messageEnded)
     {
         messageEnded = false;
-        if (_start == _end || _quit)
+        if (_start == _end || _quit || _startTls)
         {
             return false;
         }
@@ -173,6 +192,10 @@ internal sealed class SinkSession : IDisposable
                 break;
             case 'N' << 24 | 'O' << 16 | 'O' << 8 | 'P':
                 Reply("250 2.0.0 Ok\r\n"u8);
+                break;
+            case 'S' << 24 | 'T' << 16 | 'A' << 8 | 'R' when _options.Tls == LoadTls.StartTls && _session is null:
+                _startTls = true;
+                Reply("220 2.0.0 Go on\r\n"u8);
                 break;
             case 'Q' << 24 | 'U' << 16 | 'I' << 8 | 'T':
                 _quit = true;
@@ -355,10 +378,32 @@ internal sealed class SinkSession : IDisposable
         _repliesLength += line.Length;
     }
 
+    /// <summary>Everything from here on goes through TLS, and the session is as after the connection.</summary>
+    private async ValueTask SecureAsync()
+    {
+        if (_start < _end)
+        {
+            throw new IOException("the peer sent more than STARTTLS before TLS");
+        }
+
+        Arm();
+        _session = new SslStream(new NetworkStream(_socket));
+        await _session.AuthenticateAsServerAsync(new SslServerAuthenticationOptions { ServerCertificateContext = _server.Certificate });
+        _startTls = false;
+        _ehlo = FormatEhlo(_options.Announce);
+        EndTransaction();
+    }
+
     private async ValueTask FlushAsync()
     {
         ReadOnlyMemory<byte> pending = _replies.AsMemory(0, _repliesLength);
         _repliesLength = 0;
+        if (_session is not null && pending.Length > 0)
+        {
+            await _session.WriteAsync(pending);
+            return;
+        }
+
         while (pending.Length > 0)
         {
             pending = pending[await _socket.SendAsync(pending, SocketFlags.None)..];
@@ -375,7 +420,7 @@ internal sealed class SinkSession : IDisposable
         }
 
         Arm();
-        var read = await _socket.ReceiveAsync(_buffer.AsMemory(_end), SocketFlags.None);
+        var read = _session is null ? await _socket.ReceiveAsync(_buffer.AsMemory(_end), SocketFlags.None) : await _session.ReadAsync(_buffer.AsMemory(_end));
         _end += read;
         return read > 0;
     }

@@ -2,12 +2,6 @@ using System.Net;
 
 namespace HighPerfMta.LoadGen.Load;
 
-/// <summary>When a source speaks TLS. It takes every certificate: its target is its owner's.</summary>
-internal enum SourceTls
-{
-    Off, StartTls, Implicit,
-}
-
 /// <summary>What a source sends, where, how fast, and when it ends.</summary>
 internal sealed record SourceOptions
 {
@@ -29,7 +23,8 @@ internal sealed record SourceOptions
     /// <summary>0: every command waits for its reply, as it does when the server does not announce PIPELINING. 1: MAIL, RCPT and DATA in one write. 2: also the next group with the end of the content.</summary>
     public int Pipeline { get; init; }
 
-    public SourceTls Tls { get; init; }
+    /// <summary>Every certificate is taken: the target is its owner's.</summary>
+    public LoadTls Tls { get; init; }
 
     public int Recipients { get; init; } = 1;
 

@@ -57,7 +57,7 @@ internal sealed class SourceSession
                 Arm(wire);
                 _runner.Opened(wire);
                 await socket.ConnectAsync(_options.Target, cancellation);
-                if (_options.Tls == SourceTls.Implicit)
+                if (_options.Tls == LoadTls.Implicit)
                 {
                     await wire.SecureAsync();
                 }
@@ -110,7 +110,7 @@ internal sealed class SourceSession
             code = await wire.ReadEhloReplyAsync();
         }
 
-        if (code == 250 && _options.Tls == SourceTls.StartTls)
+        if (code == 250 && _options.Tls == LoadTls.StartTls)
         {
             await wire.SendAsync("STARTTLS\r\n"u8.ToArray());
             code = await wire.ReadReplyAsync();

@@ -66,7 +66,7 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
         return ReadAsync(timeout);
     }
 
-    /// <summary>Waits for input, at most <paramref name="timeout"/>. A cancelled result means the deadline or <see cref="CancelRead"/>.</summary>
+    /// <summary>Waits for input, at most <paramref name="timeout"/>. A cancelled result means the deadline or <see cref="Interrupt"/>.</summary>
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     public async ValueTask<ReadResult> ReadAsync(TimeSpan timeout)
     {
@@ -117,6 +117,7 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
     {
         _timedOut = false;
         _wait = Handshaking;
+        Interlocked.MemoryBarrier();
         wheel.Set(this, timeout);
         (TlsConnection? secured, TlsFailure failure, string detail) result;
         try
@@ -137,11 +138,24 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
         connection = result.secured;
         _output = connection.Output;
         _input = connection.Input;
+        Interlocked.MemoryBarrier();
         return result;
     }
 
-    /// <summary>Ends the read that waits now, or the next one, with a cancelled result. Safe from any thread.</summary>
-    public void CancelRead() => _input.CancelPendingRead();
+    /// <summary>Ends the read that waits now, or the next one, with a cancelled result; a handshake loses its connection. Safe from any thread.</summary>
+    public void Interrupt()
+    {
+        // What the caller wrote before, and what was read here, must not change places: a handshake that begins now looks for the former.
+        Interlocked.MemoryBarrier();
+        if (_wait == Handshaking)
+        {
+            connection.Abort();
+        }
+        else
+        {
+            _input.CancelPendingRead();
+        }
+    }
 
     protected internal override void OnDeadline()
     {

@@ -48,6 +48,11 @@ public sealed class SmtpServer : IAsyncDisposable
         TlsAcceptor? tls = null, AuthenticationRoom? auth = null)
     {
         ArgumentNullException.ThrowIfNull(options);
+        if (tls is null && options.Listeners.Any(static l => l.Tls is TlsMode.Required or TlsMode.Implicit))
+        {
+            throw new ArgumentException("a listener needs TLS, and there is no certificate", nameof(tls));
+        }
+
         _logger = loggers.CreateLogger<SmtpServer>();
         _context = new SmtpContext(options, intake, events, wheel, time, _logger, new SmtpMetrics(meters), tls, auth);
         int configured = options.Limits.Connections;
@@ -166,7 +171,7 @@ public sealed class SmtpServer : IAsyncDisposable
 
         if (stopping)
         {
-            connection.Output.Write(Replies.ShuttingDown.Wire.Span);
+            WriteFirst(connection, listener, Replies.ShuttingDown);
             await connection.CloseAsync();
             return SessionEnd.Stopped;
         }
@@ -217,7 +222,7 @@ public sealed class SmtpServer : IAsyncDisposable
             }
             else
             {
-                await RefuseAsync(connection, client, admission);
+                await RefuseAsync(connection, listener, client, admission);
             }
         }
         catch (Exception e) when (e is SocketException or IOException or ObjectDisposedException or InvalidOperationException)
@@ -250,13 +255,27 @@ public sealed class SmtpServer : IAsyncDisposable
             _opening.Add(connection);
         }
 
-        (ProxyHeader? header, ProxyFailure failure) = await new ProxyPreface(connection, _context.Wheel, _context.Limits.ProxyTimeout).ReadAsync();
-        lock (_lock)
+        ProxyHeader? header;
+        ProxyFailure failure;
+        bool stopping;
+        try
         {
-            _opening.Remove(connection);
+            (header, failure) = await new ProxyPreface(connection, _context.Wheel, _context.Limits.ProxyTimeout).ReadAsync();
+        }
+        finally
+        {
+            lock (_lock)
+            {
+                _opening.Remove(connection);
+                stopping = _stopping;
+            }
         }
 
-        if (header is null)
+        if (header is null && stopping)
+        {
+            await connection.DisposeAsync();
+        }
+        else if (header is null)
         {
             _context.Metrics.ProxyFailures.Add(1, new KeyValuePair<string, object?>("cause", ProxyCauses[(int)failure]));
             SmtpLog.NoProxyHeader(_logger, connection.Remote, failure);
@@ -266,12 +285,21 @@ public sealed class SmtpServer : IAsyncDisposable
         return header;
     }
 
-    private async Task RefuseAsync(PipeSocketConnection connection, IPAddress client, Admission admission)
+    /// <summary>What a client hears that gets no session. One that waits for TLS can read nothing, and a handshake is what there is no room for.</summary>
+    private static void WriteFirst(IConnection connection, ListenerOptions listener, SmtpReply reply)
+    {
+        if (listener.Tls != TlsMode.Implicit)
+        {
+            connection.Output.Write(reply.Wire.Span);
+        }
+    }
+
+    private async Task RefuseAsync(PipeSocketConnection connection, ListenerOptions listener, IPAddress client, Admission admission)
     {
         SmtpLog.ConnectionRefused(_logger, client, admission);
         _context.Metrics.Refused.Add(1);
         SmtpReply reply = admission == Admission.TooMany ? Replies.TooManyConnections : Replies.TooManyConnectionsFromAddress;
-        connection.Output.Write(reply.Wire.Span);
+        WriteFirst(connection, listener, reply);
         await connection.CloseAsync(RefusalCloseLimit);
     }
 

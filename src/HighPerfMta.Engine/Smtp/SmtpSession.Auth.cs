@@ -39,8 +39,11 @@ internal sealed partial class SmtpSession
         Mode = Listener.Auth,
         IsEncrypted = Tls is not null,
         Bindings = (_connection as TlsConnection)?.ReadBindings() ?? ChannelBindings.None,
-        VerifiedCertificate = _certificateCounts && Tls is { CertificateData: { } certificate } ? _context.Auth?.Verify(certificate) : null,
+        VerifiedCertificate = ShownCertificate is { } certificate ? _context.Auth?.Verify(certificate) : null,
     };
+
+    /// <summary>The client's own, where it is asked for one: a session that another listener began may be resumed on this one.</summary>
+    private byte[]? ShownCertificate => _certificateCounts && Listener.ClientCertificates != ClientCertificates.Off ? Tls?.CertificateData : null;
 
     /// <summary>Begins an exchange, which the session then holds; null: it has begun.</summary>
     public SmtpReply? BeginAuthentication(string mechanism, byte[]? initialResponse)

@@ -24,6 +24,12 @@ internal sealed partial class SmtpSession
     /// <summary>The client may use XCLIENT and XFORWARD: it is in the listener's <c>xclient</c>. Once it speaks for another one, that one would have to be.</summary>
     public bool MaySpeakForOthers => Listener.Xclient.Count > 0 && _addressCounts && RelayPolicy.Holds(Listener.Xclient, ClientAddress);
 
+    /// <summary>
+    /// XCLIENT was used. STARTTLS is not possible then: what was said in plain text had to be forgotten (RFC 3207 §4.2), and whoever the client is would have the rights of
+    /// whoever spoke for it.
+    /// </summary>
+    public bool SpeaksForAnother { get; private set; }
+
     /// <summary>What XFORWARD has said for the next transaction; null: nothing.</summary>
     public ClientAttributes? Forwarded { get; set; }
 
@@ -31,6 +37,7 @@ internal sealed partial class SmtpSession
     public void BecomeClient(ClientAttributes client)
     {
         ForgetGreeting();
+        SpeaksForAnother = true;
         ClientName = client.Has(ClientAttribute.Name) ? client.Name : ClientName;
         HeloName = client.Helo ?? "";
         if (client.Has(ClientAttribute.Address))

@@ -193,21 +193,24 @@ internal sealed partial class SmtpSession
         }
     }
 
-    private Envelope MakeEnvelope() => new()
+    private Envelope MakeEnvelope()
     {
-        Id = _context.Intake.NextId(),
-        Sender = Transaction.Mail.Sender,
-        Recipients = Transaction.CopyRecipients(),
-        ReceivedAt = _context.Time.GetUtcNow(),
-        Body = Transaction.Mail.Body,
-        SmtpUtf8 = Transaction.Mail.SmtpUtf8,
-        ClientAddress = ClientAddress,
-        HeloName = HeloName,
-        Tls = Tls?.Description,
-        User = User?.Name,
-        Submitter = IsTrusted ? Transaction.Mail.Submitter : null,
-        Forwarded = Forwarded,
-    };
+        Envelope envelope = new()
+        {
+            Id = _context.Intake.NextId(),
+            Sender = Transaction.Mail.Sender,
+            Recipients = Transaction.CopyRecipients(),
+            ReceivedAt = _context.Time.GetUtcNow(),
+            Body = Transaction.Mail.Body,
+            SmtpUtf8 = Transaction.Mail.SmtpUtf8,
+            ClientAddress = ClientAddress,
+            HeloName = HeloName,
+        };
+        string? submitter = IsTrusted ? Transaction.Mail.Submitter : null;
+        return Tls is null && User is null && submitter is null && Forwarded is null
+            ? envelope
+            : new EnvelopeWithOrigin(envelope, Tls?.Description, Forwarded, User?.Name, submitter);
+    }
 
     private void WriteReceived(Envelope envelope)
     {

@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.IO.Pipelines;
 using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Protocol.Smtp;
 
@@ -13,27 +14,27 @@ internal sealed partial class SmtpSession
     public TlsSession? Tls { get; private set; }
 
     /// <summary>STARTTLS is possible now.</summary>
-    public bool CanStartTls => Tls is null && _context.Tls is not null && Listener.Tls is TlsMode.StartTls or TlsMode.Required;
+    public bool CanStartTls => Tls is null && _context.Tls is not null && !SpeaksForAnother && Listener.Tls is TlsMode.StartTls or TlsMode.Required;
 
     /// <summary>Nothing but greeting and STARTTLS is answered yet.</summary>
     public bool NeedsTls => Tls is null && Listener.Tls == TlsMode.Required;
 
-    /// <summary>The client showed a certificate of <c>relay.certificates</c>.</summary>
-    public bool HasRelayCertificate => _context.Relay.Knows(Tls?.ClientCertificate);
+    /// <summary>The client showed a certificate of <c>relay.certificates</c>, where it is asked for one: a session that another listener began may be resumed on this one.</summary>
+    public bool HasRelayCertificate => Listener.ClientCertificates != ClientCertificates.Off && _context.Relay.Knows(Tls?.ClientCertificate);
 
     /// <summary>Implicit TLS: the handshake before the greeting. Null: it is done, or not asked for.</summary>
     private async ValueTask<SessionEnd?> BeginAsync()
     {
-        if (Listener.Tls != TlsMode.Implicit || _context.Tls is not { } acceptor)
+        if (Listener.Tls != TlsMode.Implicit)
         {
             return null;
         }
 
-        return await SecureAsync(acceptor) switch
+        return await SecureAsync(_context.Tls!) switch
         {
             TlsFailure.None => null,
             TlsFailure.Plaintext => End(Replies.TlsOnly),
-            _ => SessionEnd.NoTls,
+            _ => WithoutTls(),
         };
     }
 
@@ -44,7 +45,7 @@ internal sealed partial class SmtpSession
     {
         if (pipelined || _connection.HasInput())
         {
-            return Injected();
+            return pipelined || await HasOctetsAsync() ? Injected() : SessionEnd.ClientClosed;
         }
 
         if (!await _transport.FlushAsync())
@@ -60,9 +61,20 @@ internal sealed partial class SmtpSession
             case TlsFailure.Plaintext:
                 return Injected();
             default:
-                return SessionEnd.NoTls;
+                return WithoutTls();
         }
     }
+
+    /// <summary>Whether there are octets, or only the end of the stream, where there is one of the two.</summary>
+    private async ValueTask<bool> HasOctetsAsync()
+    {
+        ReadResult result = await _transport.ReadAsync(_context.Limits.CommandTimeout);
+        bool any = !result.Buffer.IsEmpty;
+        _transport.AdvanceTo(result.Buffer.End, result.Buffer.End);
+        return any;
+    }
+
+    private SessionEnd WithoutTls() => _stopRequested ? SessionEnd.Stopped : SessionEnd.NoTls;
 
     private SessionEnd Injected()
     {
@@ -81,10 +93,14 @@ internal sealed partial class SmtpSession
     private async ValueTask<TlsFailure> SecureAsync(TlsAcceptor acceptor)
     {
         (TlsConnection? secured, TlsFailure failure, string detail) =
-            await _transport.SecureAsync(() => acceptor.AcceptAsync(_connection, Listener.ClientCertificates != ClientCertificates.Off), acceptor.HandshakeTimeout);
+            await _transport.SecureAsync(() => HandshakeAsync(acceptor), acceptor.HandshakeTimeout);
         if (secured is null)
         {
-            acceptor.Report(failure, _connection.Remote, detail);
+            if (!_stopRequested)
+            {
+                acceptor.Report(failure, _connection.Remote, detail);
+            }
+
             return failure;
         }
 
@@ -95,6 +111,10 @@ internal sealed partial class SmtpSession
         _commandSince = _context.Time.GetTimestamp();
         return TlsFailure.None;
     }
+
+    /// <summary>A server that stops begins none, and ends one that is under way: the client has nothing of it yet.</summary>
+    private ValueTask<(TlsConnection? Secured, TlsFailure Failure, string Detail)> HandshakeAsync(TlsAcceptor acceptor) =>
+        _stopRequested ? new((null, TlsFailure.Closed, "")) : acceptor.AcceptAsync(_connection, Listener.ClientCertificates != ClientCertificates.Off);
 
     /// <summary>A session begins anew, as after the connection (RFC 3207 §4.2).</summary>
     public void ForgetGreeting()

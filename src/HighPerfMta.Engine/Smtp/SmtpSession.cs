@@ -101,7 +101,7 @@ internal sealed partial class SmtpSession
     public void RequestStop()
     {
         _stopRequested = true;
-        _transport.CancelRead();
+        _transport.Interrupt();
         EndWaits();
     }
 

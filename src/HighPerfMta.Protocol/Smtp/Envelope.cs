@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using HighPerfMta.Protocol.Addresses;
 
@@ -13,8 +14,27 @@ public enum BodyEncoding : byte
 /// <summary>
 /// The SMTP envelope of one message as it was accepted. Immutable; one instance lives as long as the message is queued.
 /// </summary>
-public sealed class Envelope
+public class Envelope
 {
+    public Envelope()
+    {
+    }
+
+    /// <summary>The same envelope.</summary>
+    [SetsRequiredMembers]
+    protected Envelope(Envelope other)
+    {
+        ArgumentNullException.ThrowIfNull(other);
+        Id = other.Id;
+        Sender = other.Sender;
+        Recipients = other.Recipients;
+        ReceivedAt = other.ReceivedAt;
+        Body = other.Body;
+        SmtpUtf8 = other.SmtpUtf8;
+        ClientAddress = other.ClientAddress;
+        HeloName = other.HeloName;
+    }
+
     /// <summary>The queue id, also the id in Received and in events.</summary>
     public required MessageId Id { get; init; }
 
@@ -39,14 +59,32 @@ public sealed class Envelope
     public string HeloName { get; init; } = "";
 
     /// <summary>Protocol and cipher suite that the message came by, for the event of its acceptance; not kept in the queue. Null: plain text.</summary>
-    public string? Tls { get; init; }
+    public virtual string? Tls => null;
 
     /// <summary>Who had logged in, for the event of its acceptance; not kept in the queue. Null: nobody.</summary>
-    public string? User { get; init; }
+    public virtual string? User => null;
 
     /// <summary>Who handed the message in first, as a trusted client says (RFC 4954 §5), for the same event; not kept in the queue. Null: it does not say.</summary>
-    public string? Submitter { get; init; }
+    public virtual string? Submitter => null;
 
     /// <summary>What XFORWARD said of the client before the client; not kept in the queue. Null: nothing.</summary>
-    public ClientAttributes? Forwarded { get; init; }
+    public virtual ClientAttributes? Forwarded => null;
+}
+
+/// <summary>An envelope with more to tell of its way here. Most have nothing, and take no room for it.</summary>
+/// <param name="envelope">What it is otherwise.</param>
+/// <param name="tls">See <see cref="Envelope.Tls"/>.</param>
+/// <param name="forwarded">See <see cref="Envelope.Forwarded"/>.</param>
+/// <param name="user">See <see cref="Envelope.User"/>.</param>
+/// <param name="submitter">See <see cref="Envelope.Submitter"/>.</param>
+[method: SetsRequiredMembers]
+public sealed class EnvelopeWithOrigin(Envelope envelope, string? tls, ClientAttributes? forwarded, string? user = null, string? submitter = null) : Envelope(envelope)
+{
+    public override string? Tls => tls;
+
+    public override string? User => user;
+
+    public override string? Submitter => submitter;
+
+    public override ClientAttributes? Forwarded => forwarded;
 }

@@ -344,6 +344,19 @@ public class LoadTests
         }
     }
 
+    [Theory]
+    [InlineData("StartTls")]
+    [InlineData("Implicit")]
+    public async Task Source_and_sink_speak_tls(string mode)
+    {
+        var tls = Enum.Parse<LoadTls>(mode);
+        await using var sink = Sink(o => o with { Tls = tls });
+        var report = await new SourceRunner(Source(sink) with { Tls = tls, Count = 40 }).RunAsync(TestContext.Current.CancellationToken);
+        Assert.Equal(40, report.Accepted);
+        Assert.Equal(40, sink.Report().Delivered);
+        Assert.Equal(0, sink.Report().Broken);
+    }
+
     private static async Task<(Socket Client, Socket Server)> ConnectAsync()
     {
         using var listener = new TcpListener(IPAddress.Loopback, 0);

@@ -81,7 +81,7 @@ public sealed class CertificateFile
             SslStreamCertificateContext context = SslStreamCertificateContext.Create(certificate, chain, offline);
             return new CertificateFile(files, DigestOf(chainOctets, keyOctets), certificate, context);
         }
-        catch (CryptographicException e)
+        catch (Exception e) when (e is CryptographicException or ArgumentException or InvalidOperationException or NotSupportedException)
         {
             throw new CertificateException($"{files.Certificate}: the chain cannot be used: {e.Message}; write the certificate first, then those that issued it", e);
         }

@@ -2,6 +2,7 @@ using System.Collections.Frozen;
 using System.Diagnostics.Metrics;
 using System.Net.Security;
 using System.Security.Cryptography.X509Certificates;
+using HighPerfMta.Protocol.Addresses;
 using Microsoft.Extensions.Logging;
 
 namespace HighPerfMta.Engine.Net.Tls;
@@ -52,7 +53,7 @@ public sealed partial class CertificateStore : IDisposable
         }
 
         WarnOfExpiry();
-        _timer = time.CreateTimer(static state => ((CertificateStore)state!).Check(), this, options.ReloadInterval, options.ReloadInterval);
+        _timer = time.CreateTimer(static state => ((CertificateStore)state!).CheckUnlessBusy(), this, options.ReloadInterval, options.ReloadInterval);
     }
 
     /// <summary>The certificates in use, in the order of the configuration.</summary>
@@ -72,18 +73,7 @@ public sealed partial class CertificateStore : IDisposable
     {
         lock (_lock)
         {
-            bool changed = false;
-            for (int i = 0; i < _files.Length; i++)
-            {
-                changed |= Renew(i);
-            }
-
-            if (changed)
-            {
-                _table = new Table(_files, _options);
-            }
-
-            WarnOfExpiry();
+            CheckAll();
         }
     }
 
@@ -97,6 +87,38 @@ public sealed partial class CertificateStore : IDisposable
     /// <param name="name">The name that the client asked for, in any case; empty: none.</param>
     /// <param name="askForCertificate">The client is asked for a certificate; it may have none.</param>
     internal SslServerAuthenticationOptions Select(string name, bool askForCertificate) => _table.Find(name).For(askForCertificate);
+
+    /// <summary>A look that hangs on slow files must not gather threads that wait for it.</summary>
+    private void CheckUnlessBusy()
+    {
+        if (_lock.TryEnter())
+        {
+            try
+            {
+                CheckAll();
+            }
+            finally
+            {
+                _lock.Exit();
+            }
+        }
+    }
+
+    private void CheckAll()
+    {
+        bool changed = false;
+        for (int i = 0; i < _files.Length; i++)
+        {
+            changed |= Renew(i);
+        }
+
+        if (changed)
+        {
+            _table = new Table(_files, _options);
+        }
+
+        WarnOfExpiry();
+    }
 
     /// <summary>True when the certificate is now another one. A change is told once, whatever comes of it.</summary>
     private bool Renew(int index)
@@ -181,12 +203,14 @@ public sealed partial class CertificateStore : IDisposable
         /// <summary>RFC 6125 §6.4.3: a wildcard stands for one label, the first.</summary>
         public Identity Find(string name)
         {
-            if (name.Length == 0)
+            if (name.Length is 0 or > DomainName.MaxLength)
             {
                 return _default;
             }
 
-            string key = name.ToLowerInvariant().TrimEnd('.');
+            // The runtime gives the labels of RFC 5890 §2.3.2.1 back as Unicode; certificates have A-labels.
+            string bare = name.TrimEnd('.');
+            string key = DomainName.TryNormalize(bare, out string normal) ? normal : bare.ToLowerInvariant();
             int dot = key.IndexOf('.', StringComparison.Ordinal);
             return _exact.TryGetValue(key, out Identity? exact) ? exact
                 : dot > 0 && _wildcards.TryGetValue(key[(dot + 1)..], out Identity? wild) ? wild
@@ -210,6 +234,7 @@ public sealed partial class CertificateStore : IDisposable
             ServerCertificateContext = file.Context,
             EnabledSslProtocols = options.Protocols,
             ClientCertificateRequired = askForCertificate,
+            AllowRenegotiation = false,
             CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
 
 #pragma warning disable CA5359 // Certificates of clients are known by their fingerprint, or not at all: who issued one says nothing here.

@@ -4,6 +4,7 @@ using System.Net;
 using System.Net.Security;
 using System.Net.Sockets;
 using System.Security.Authentication;
+using System.Security.Cryptography;
 using Microsoft.Extensions.Logging;
 
 namespace HighPerfMta.Engine.Net.Tls;
@@ -87,16 +88,19 @@ public sealed partial class TlsAcceptor : IDisposable
                 return (null, failure, "");
             }
 
+            // Whoever called may be a poller or an accept loop, and what follows costs a thousand times what a command does.
+            await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
             TransportStream transport = new(connection);
             session = new SslStream(transport, leaveInnerStreamOpen: true);
             await session.AuthenticateAsServerAsync(
                 (_, hello, _, _) => new ValueTask<SslServerAuthenticationOptions>(_certificates.Select(hello.ServerName, askForCertificate)), null);
+            transport.IsHandshaking = false;
             TlsConnection secured = new(connection, session, transport);
             session = null;
             _handshakes.Add(1, new("protocol", secured.Session.Protocol), new("cipher", secured.Session.Cipher));
             return (secured, TlsFailure.None, "");
         }
-        catch (Exception e) when (e is AuthenticationException or IOException or SocketException or InvalidOperationException or NotSupportedException)
+        catch (Exception e) when (e is AuthenticationException or CryptographicException or IOException or SocketException or InvalidOperationException or NotSupportedException)
         {
             return (null, Classify(e), e is AuthenticationException ? Innermost(e) : "");
         }
@@ -142,8 +146,8 @@ public sealed partial class TlsAcceptor : IDisposable
     /// <summary>By the words of OpenSSL: the runtime has no codes for them.</summary>
     private static TlsFailure Classify(Exception e)
     {
-        // The runtime asks for the certificate only where it finds a ClientHello, and does without one elsewhere.
-        if (e is NotSupportedException)
+        // The runtime asks for the certificate only where it finds a ClientHello, and does without one elsewhere; a client's own certificate may be nonsense.
+        if (e is NotSupportedException or CryptographicException)
         {
             return TlsFailure.Protocol;
         }

@@ -46,7 +46,7 @@ public sealed class TlsConnection : IConnection
     /// <summary>Also true when what waits is a record of the session itself, without octets for the reader.</summary>
     public bool HasInput() => _input.HasUnread || _below.HasInput();
 
-    public async ValueTask CloseAsync()
+    public async ValueTask CloseAsync(bool peerIsDone = false)
     {
         try
         {
@@ -64,6 +64,7 @@ public sealed class TlsConnection : IConnection
             // It is gone.
         }
 
+        // After its last word the peer still sends the end of its session, which must not find the connection closed: it is waited for.
         await _below.CloseAsync();
         await DisposeAsync();
     }

@@ -17,15 +17,19 @@ internal sealed class ReadCancelledException : IOException;
 /// </summary>
 internal sealed class TransportStream(IConnection below) : Stream
 {
+    /// <summary>Octets that are taken without a wait on a poller's thread; the pool goes on after so many, for they have to be decrypted too.</summary>
+    public const int MostInline = 128 << 10;
+
     private const int RecordHeader = 5;
 
     private readonly PipeReader _input = below.Input;
     private readonly PipeWriter _output = below.Output;
     private int _cancel;
+    private int _inline;
     private long _recordLeft;
 
-    /// <summary>Octets received, in whole records or not.</summary>
-    public long Received { get; private set; }
+    /// <summary>A handshake is under way: what a read brings costs so much that no poller's thread may go on with it.</summary>
+    public bool IsHandshaking { get; set; } = true;
 
     public override bool CanRead => true;
 
@@ -57,7 +61,19 @@ internal sealed class TransportStream(IConnection below) : Stream
     {
         while (true)
         {
-            ReadResult result = await _input.ReadAsync(cancellationToken);
+            if (_inline >= MostInline)
+            {
+                await LeavePollerAsync();
+            }
+
+            ValueTask<ReadResult> read = _input.ReadAsync(cancellationToken);
+            _inline = read.IsCompleted ? _inline : 0;
+            ReadResult result = await read;
+            if (IsHandshaking)
+            {
+                await LeavePollerAsync();
+            }
+
             if (result.IsCanceled)
             {
                 // A cancellation that was meant for whoever read before the session began, or that was used already, is none.
@@ -107,6 +123,17 @@ internal sealed class TransportStream(IConnection below) : Stream
 
     public override void SetLength(long value) => throw new NotSupportedException();
 
+    /// <summary>Goes on on the pool.</summary>
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder))]
+    private async ValueTask LeavePollerAsync()
+    {
+        _inline = 0;
+        if (SocketPoller.IsCurrent)
+        {
+            await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+        }
+    }
+
     private static ValueTask Flushed(FlushResult result) =>
         result.IsCompleted ? ValueTask.FromException(new IOException("the peer closed the connection")) : default;
 
@@ -138,7 +165,7 @@ internal sealed class TransportStream(IConnection below) : Stream
         octets.Slice(0, count).CopyTo(buffer);
         _input.AdvanceTo(octets.GetPosition(count));
         _recordLeft -= count;
-        Received += count;
+        _inline += count;
         return count;
     }
 

@@ -12,6 +12,11 @@ internal static class StartTls
             return Replies.TlsAlready;
         }
 
+        if (session.SpeaksForAnother)
+        {
+            return Replies.BadSequence;
+        }
+
         if (!session.CanStartTls)
         {
             return Replies.NotImplemented;

@@ -6,6 +6,7 @@ using System.Text;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Engine.Smtp;
 using HighPerfMta.Protocol.Proxy;
+using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.TestKit;
 
 namespace HighPerfMta.Tests.Engine.Smtp;
@@ -92,6 +93,48 @@ public class OtherClientTests
         Assert.StartsWith("550 5.7.1", await client.CommandAsync("MAIL FROM:<a@b.example>"));
         await client.CommandAsync("QUIT");
         await session;
+    }
+
+    [Theory]
+    [InlineData("XCLIENT ADDR=198.51.100.7")]
+    [InlineData("XCLIENT NAME=app.example")]
+    public async Task There_is_no_starttls_after_xclient(string command)
+    {
+        // What was said in plain text would have to be forgotten, and the other client would be left with the peer's rights.
+        using TestTls tls = new();
+        await using ReceptionHost host = new(ReceptionHost.Loopback() with { Relay = Trusted }, tls: tls.Acceptor);
+        (ConnectionStream stream, Task session) = host.ConnectInMemory(Listener() with { Tls = TlsMode.StartTls }, Filter);
+        SmtpTestClient client = new(stream);
+        Assert.StartsWith("220", await client.ReadReplyAsync());
+        Assert.Contains("STARTTLS", await client.CommandAsync("EHLO filter.example"));
+        Assert.StartsWith("220 mx.test.example", await client.CommandAsync(command));
+        Assert.DoesNotContain("STARTTLS", await client.CommandAsync("EHLO app.example"));
+        Assert.StartsWith("503 5.5.1", await client.CommandAsync("STARTTLS"));
+        await client.CommandAsync("QUIT");
+        await session;
+    }
+
+    [Fact]
+    public async Task Xclient_needs_tls_where_it_is_required_and_lasts_through_the_session()
+    {
+        using TestTls tls = new();
+        await using ReceptionHost host = new(ReceptionHost.Loopback() with { Relay = Trusted }, tls: tls.Acceptor);
+        (ConnectionStream stream, Task session) = host.ConnectInMemory(Listener() with { Tls = TlsMode.Required }, Filter);
+        SmtpTestClient client = new(stream);
+        Assert.StartsWith("220", await client.ReadReplyAsync());
+        Assert.StartsWith("530 5.7.0", await client.CommandAsync("XCLIENT ADDR=198.51.100.7"));
+        Assert.StartsWith("530 5.7.0", await client.CommandAsync("XFORWARD ADDR=198.51.100.7"));
+        Assert.StartsWith("220", await client.CommandAsync("STARTTLS"));
+        await using SslStream secure = await tls.Authority.ConnectAsync(stream);
+        client = new SmtpTestClient(secure);
+        Assert.StartsWith("220", await client.CommandAsync("XCLIENT ADDR=198.51.100.7"));
+        Assert.StartsWith("250", await client.CommandAsync("EHLO app.example"));
+        await SendMessageAsync(client);
+        await client.CommandAsync("QUIT");
+        await session;
+        Envelope envelope = Assert.Single(host.Intake.Messages).Envelope;
+        Assert.Equal((IPAddress.Parse("198.51.100.7"), "app.example"), (envelope.ClientAddress, envelope.HeloName));
+        Assert.StartsWith("TLSv1.", envelope.Tls);
     }
 
     [Fact]

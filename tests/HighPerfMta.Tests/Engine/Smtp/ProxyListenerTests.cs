@@ -131,11 +131,14 @@ public class ProxyListenerTests
     public async Task A_server_that_stops_does_not_wait_for_a_header()
     {
         FakeTimeProvider time = new();
-        ReceptionHost host = Host(time: time);
+        RecordingLoggers log = new();
+        ReceptionHost host = Host(log, time);
         await using NetworkStream stream = await host.ConnectAsync(Cancellation);
         await EventuallyAsync(() => host.Server.Gate.FreePlaces == new LimitOptions().Connections + ConnectionGate.RefusalPlaces - 2);
         await host.DisposeAsync();
         Assert.Equal("", await ReadToEndAsync(stream));
+        await EventuallyAsync(() => host.Server.Gate.FreePlaces >= new LimitOptions().Connections + ConnectionGate.RefusalPlaces - 1);
+        Assert.DoesNotContain(log.Warnings, static w => w.Contains("PROXY", StringComparison.Ordinal));
     }
 
     private static async Task<NetworkStream> GreetAsync(ReceptionHost host, string header, string greeting)

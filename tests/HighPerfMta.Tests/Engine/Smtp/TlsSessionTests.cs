@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net;
 using System.Net.Security;
+using System.Net.Sockets;
 using System.Security.Authentication;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
@@ -141,6 +142,18 @@ public sealed class TlsSessionTests : IDisposable
     }
 
     [Fact]
+    public async Task A_client_that_closes_after_starttls_has_injected_nothing()
+    {
+        await using ReceptionHost host = Host();
+        (MemoryConnection near, MemoryConnection far) = MemoryConnection.CreatePair();
+        await near.Output.WriteAsync("EHLO c.example\r\nSTARTTLS\r\n"u8.ToArray(), TestContext.Current.CancellationToken);
+        await near.Output.CompleteAsync();
+        SessionEnd end = await host.Server.ServeAsync(far, Listener(TlsMode.StartTls));
+        Assert.Equal(SessionEnd.ClientClosed, end);
+        Assert.DoesNotContain(_log.Lines, static l => l.Contains("plain text after STARTTLS", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public async Task StartTls_without_a_certificate_or_with_an_argument_is_refused()
     {
         await using ReceptionHost without = new();
@@ -275,6 +288,108 @@ public sealed class TlsSessionTests : IDisposable
         Assert.Null(await client.ReadReplyAsync());
     }
 
+    [Theory]
+    [InlineData("")]
+    [InlineData("half")]
+    public async Task A_server_that_stops_does_not_wait_for_a_handshake(string sent)
+    {
+        FakeTimeProvider time = new();
+        ReceptionHost host = Host(time);
+        (ConnectionStream plain, Task session) = host.ConnectInMemory(Listener(TlsMode.Implicit));
+        if (sent.Length > 0)
+        {
+            await plain.WriteAsync(new byte[] { 22, 3, 1, 1, 0, 1, 0 }, TestContext.Current.CancellationToken);
+            await plain.FlushAsync(TestContext.Current.CancellationToken);
+        }
+
+        await host.Server.StopAsync(CancellationToken.None).WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
+        await session;
+        Assert.DoesNotContain(_log.Lines, static l => l.Contains("no TLS with", StringComparison.Ordinal));
+        await host.DisposeAsync();
+    }
+
+    [Fact]
+    public async Task A_stop_is_seen_at_any_moment_of_a_session()
+    {
+        // The stop meets the handshake, the change of connections behind it, or the wait for a command.
+        for (int i = 0; i < 40; i++)
+        {
+            ReceptionHost host = Host();
+            (ConnectionStream plain, Task session) = host.ConnectInMemory(Listener(TlsMode.Implicit));
+            Task<SslStream> connecting = _tls.Authority.ConnectAsync(plain);
+            if (i % 2 == 0)
+            {
+                await Task.Yield();
+            }
+            else
+            {
+                await connecting;
+            }
+
+            await host.Server.StopAsync(CancellationToken.None).WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
+            await session;
+            await Record.ExceptionAsync(() => connecting);
+            await host.DisposeAsync();
+        }
+    }
+
+    [Fact]
+    public async Task A_listener_for_tls_does_not_open_without_a_certificate()
+    {
+        foreach (TlsMode mode in (TlsMode[])[TlsMode.Required, TlsMode.Implicit])
+        {
+            Assert.Throws<ArgumentException>(() => new ReceptionHost(ReceptionHost.Loopback() with { Listeners = [Listener(mode)] }));
+        }
+
+        await using ReceptionHost offered = new(ReceptionHost.Loopback() with { Listeners = [Listener(TlsMode.StartTls)] });
+    }
+
+    [Fact]
+    public async Task A_client_that_is_turned_away_where_tls_comes_first_gets_no_plain_text()
+    {
+        await using ReceptionHost host = new(
+            ReceptionHost.Loopback() with { Listeners = [Listener(TlsMode.Implicit)], Limits = new LimitOptions { ConnectionsPerIp = 1 } }, tls: _tls.Acceptor);
+        host.Server.Start();
+        await using NetworkStream first = await host.ConnectAsync(TestContext.Current.CancellationToken);
+        await using SslStream secure = await _tls.Authority.ConnectAsync(first);
+        await using NetworkStream second = await host.ConnectAsync(TestContext.Current.CancellationToken);
+        Assert.Equal(0, await second.ReadAsync(new byte[100], TestContext.Current.CancellationToken).AsTask().WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken));
+    }
+
+    [Fact]
+    public async Task A_certificate_of_a_resumed_session_does_not_count_where_none_is_asked_for()
+    {
+        using X509Certificate2 known = _tls.Authority.Issue(["app.example"]);
+        RelayOptions relay = new() { Networks = [], Certificates = [Convert.ToHexStringLower(SHA256.HashData(known.RawData))] };
+        await using ReceptionHost host = new(ReceptionHost.Loopback() with { Relay = relay }, tls: _tls.Acceptor);
+        for (int i = 0; i < 3; i++)
+        {
+            Assert.StartsWith("250", await MailAsync(host, ClientCertificates.Request, known, SslProtocols.Tls12));
+            Assert.StartsWith("550 5.7.1", await MailAsync(host, ClientCertificates.Off, known, SslProtocols.Tls12));
+        }
+    }
+
+    [Theory]
+    [InlineData("xn--bcher-kva.example")]
+    [InlineData("bücher.example")]
+    public async Task A_name_outside_of_ascii_gets_its_certificate(string asked)
+    {
+        using TestAuthority authority = new();
+        using X509Certificate2 first = authority.Issue(["first.example"]);
+        using X509Certificate2 named = authority.Issue(["xn--bcher-kva.example"]);
+        TlsOptions options = new() { Certificates = [authority.Write(first, "first"), authority.Write(named, "named")] };
+        using CertificateStore store = new(options, TimeProvider.System, _log);
+        using TlsAcceptor acceptor = new(options, store, _log);
+        await using ReceptionHost host = new(tls: acceptor);
+        (ConnectionStream plain, Task session) = host.ConnectInMemory(Listener(TlsMode.Implicit));
+        await using SslStream secure = await authority.ConnectAsync(plain, asked);
+        Assert.Equal("CN=xn--bcher-kva.example", secure.RemoteCertificate!.Subject);
+        SmtpTestClient client = new(secure);
+        Assert.StartsWith("220", await client.ReadReplyAsync());
+        await client.CommandAsync("QUIT");
+        await session;
+    }
+
     [Fact]
     public async Task A_server_that_stops_says_so_through_the_session()
     {
@@ -352,6 +467,40 @@ public sealed class TlsSessionTests : IDisposable
 
         Assert.StartsWith("221", await client.ReadReplyAsync());
         await session;
+        Assert.Equal(body, Encoding.ASCII.GetString(Assert.Single(host.Intake.Messages).Octets));
+    }
+
+    [Theory]
+    [InlineData(TlsMode.StartTls)]
+    [InlineData(TlsMode.Implicit)]
+    public async Task A_large_message_arrives_through_sockets_too(TlsMode mode)
+    {
+        await using ReceptionHost host = new(ReceptionHost.Loopback() with { Listeners = [Listener(mode)] }, tls: _tls.Acceptor);
+        host.Server.Start();
+        await using NetworkStream plain = await host.ConnectAsync(TestContext.Current.CancellationToken);
+        SmtpTestClient client = new(plain);
+        if (mode == TlsMode.StartTls)
+        {
+            await GreetAsync(client);
+            Assert.StartsWith("220", await client.CommandAsync("STARTTLS"));
+        }
+
+        await using SslStream secure = await _tls.Authority.ConnectAsync(plain, ReceptionHost.Hostname);
+        client = new SmtpTestClient(secure);
+        if (mode == TlsMode.Implicit)
+        {
+            Assert.StartsWith("220", await client.ReadReplyAsync());
+        }
+
+        Assert.StartsWith("250", await client.CommandAsync("EHLO c.example"));
+        string body = string.Concat(Enumerable.Range(0, 200_000).Select(static i => $"this is line number {i} of them\r\n"));
+        await client.SendAsync($"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nBDAT {body.Length} LAST\r\n{body}QUIT\r\n");
+        for (int i = 0; i < 3; i++)
+        {
+            Assert.StartsWith("250", await client.ReadReplyAsync());
+        }
+
+        Assert.StartsWith("221", await client.ReadReplyAsync());
         Assert.Equal(body, Encoding.ASCII.GetString(Assert.Single(host.Intake.Messages).Octets));
     }
 

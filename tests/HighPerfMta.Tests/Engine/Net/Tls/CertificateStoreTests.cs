@@ -24,10 +24,38 @@ public sealed class CertificateStoreTests : IDisposable
     [InlineData("a.b.wild.example", "first.example")]
     [InlineData("wild.example", "first.example")]
     [InlineData("exact.wild.example", "mx.second.example")]
+    [InlineData("bücher.example", "xn--bcher-kva.example")]
+    [InlineData("BÜCHER.example.", "xn--bcher-kva.example")]
+    [InlineData("under_score.wild.example", "*.wild.example")]
     public void A_certificate_is_found_by_name_exact_before_wildcard(string asked, string expected)
     {
-        using CertificateStore store = Make(Issue("one", "first.example"), Issue("wild", "*.wild.example"), Issue("two", "mx.second.example", "exact.wild.example"));
+        using CertificateStore store = Make(Issue("one", "first.example"), Issue("wild", "*.wild.example"), Issue("two", "mx.second.example", "exact.wild.example"), Issue("idn", "xn--bcher-kva.example"));
         Assert.Equal(expected, CommonName(store, asked));
+    }
+
+    [Fact]
+    public void A_name_that_no_host_can_have_gets_the_first()
+    {
+        using CertificateStore store = Make(Issue("one", "first.example"), Issue("wild", "*.wild.example"));
+        Assert.Equal("first.example", CommonName(store, new string('a', 60_000) + ".wild.example"));
+        Assert.Equal("first.example", CommonName(store, "."));
+    }
+
+    [Fact]
+    public async Task A_look_that_hangs_holds_up_neither_the_next_nor_a_handshake()
+    {
+        using ManualResetEventSlim begun = new();
+        using ManualResetEventSlim go = new();
+        CertificateFiles files = Issue("mx", "old.example");
+        using CertificateStore store = new(new TlsOptions { Certificates = [files] }, _time, new HangingLogger(begun, go));
+        TestAuthority.Replace(files.Certificate, "nothing");
+        Task looking = Task.Run(store.Check, TestContext.Current.CancellationToken);
+        begun.Wait(TestContext.Current.CancellationToken);
+        _time.Advance(TimeSpan.FromMinutes(5));
+        Assert.Equal("old.example", CommonName(store, ""));
+        Assert.False(looking.IsCompleted);
+        go.Set();
+        await looking;
     }
 
     [Theory]
@@ -146,6 +174,24 @@ public sealed class CertificateStoreTests : IDisposable
     {
         using X509Certificate2 certificate = _authority.Issue(names);
         return _authority.Write(certificate, file);
+    }
+
+    /// <summary>Hangs at the first error.</summary>
+    private sealed class HangingLogger(ManualResetEventSlim begun, ManualResetEventSlim go) : ILogger
+    {
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
+
+        public bool IsEnabled(LogLevel logLevel) => logLevel == LogLevel.Error;
+
+        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        {
+            if (IsEnabled(logLevel))
+            {
+                begun.Set();
+                go.Wait(TestContext.Current.CancellationToken);
+            }
+        }
     }
 
     private CertificateStore Make(params CertificateFiles[] files) => new(new TlsOptions { Certificates = files }, _time, _log);
