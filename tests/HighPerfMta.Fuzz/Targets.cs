@@ -8,7 +8,7 @@ using HighPerfMta.Queue.Records;
 namespace HighPerfMta.Fuzz;
 
 /// <summary>What is fuzzed: each target takes any octets and throws only when a promise is broken.</summary>
-public static class Targets
+public static partial class Targets
 {
     private const int MaxLine = 512;
 
@@ -22,6 +22,9 @@ public static class Targets
         ["proxy-header"] = Proxy,
         ["client-attributes"] = Attributes,
         ["accepted-record"] = static octets => Decode(() => AcceptedCodec.Read(1, octets)),
+        ["sasl"] = Sasl,
+        ["auth-session"] = AuthSession,
+        ["saslprep"] = Prepare,
         ["update-record"] = static octets => Decode(() => UpdateCodec.Read(octets, out _)),
     };
 

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
+using HighPerfMta.Engine.Auth;
 using HighPerfMta.Engine.Net;
 using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Routing;
@@ -18,16 +19,18 @@ public sealed class ReceptionHost : IAsyncDisposable
     public const string Hostname = "mx.test.example";
 
     private readonly DeadlineWheel _wheel;
+    private readonly AuthenticationRoom? _auth;
 
     public ReceptionHost(
         SmtpServerOptions? options = null, TimeProvider? time = null, RecordingIntake? intake = null, ILoggerFactory? loggers = null,
-        int descriptors = int.MaxValue, TlsAcceptor? tls = null)
+        int descriptors = int.MaxValue, TlsAcceptor? tls = null, AuthenticationRoom? auth = null)
     {
         time ??= TimeProvider.System;
         Intake = intake ?? new RecordingIntake();
         Options = options ?? Loopback();
         _wheel = new DeadlineWheel(time);
-        Server = new SmtpServer(Options, Intake, Events, _wheel, time, loggers ?? NullLoggerFactory.Instance, descriptors, tls: tls);
+        Server = new SmtpServer(Options, Intake, Events, _wheel, time, loggers ?? NullLoggerFactory.Instance, descriptors, tls: tls, auth: auth);
+        _auth = auth;
     }
 
     public SmtpServerOptions Options { get; }
@@ -45,18 +48,24 @@ public sealed class ReceptionHost : IAsyncDisposable
         Listeners = [new ListenerOptions(new IPEndPoint(IPAddress.Loopback, 0), profile)],
     };
 
-    /// <summary>A host as the options of a dialogue ask: profile, client, domains, refusal, limit.*.</summary>
+    /// <summary>A host as the options of a dialogue ask: profile, client, domains, refusal, limit.*, auth and backend with <see cref="TestUsers"/>.</summary>
     public static ReceptionHost For(Dialogue dialogue, TimeProvider? time = null, TlsAcceptor? tls = null)
     {
         ArgumentNullException.ThrowIfNull(dialogue);
-        ListenerProfile profile = dialogue.Options.GetValueOrDefault("profile") == "mx" ? ListenerProfile.Mx : ListenerProfile.Relay;
+        ListenerProfile profile = Enum.Parse<ListenerProfile>(dialogue.Options.GetValueOrDefault("profile") ?? "relay", ignoreCase: true);
         RelayOptions relay = new() { Domains = (dialogue.Options.GetValueOrDefault("domains") ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries) };
         if (dialogue.Options.GetValueOrDefault("client") == "outsider")
         {
             relay = relay with { Networks = [] };
         }
 
-        ReceptionHost host = new(Loopback(profile) with { Relay = relay, Limits = LimitsOf(dialogue), Routes = RoutesOf(dialogue) }, time, tls: tls);
+        SmtpServerOptions options = Loopback(profile) with { Relay = relay, Limits = LimitsOf(dialogue), Routes = RoutesOf(dialogue), Submission = SubmissionOf(dialogue) };
+        if (dialogue.Options.GetValueOrDefault("auth") is { } mode)
+        {
+            options = options with { Listeners = [options.Listeners[0] with { Auth = Enum.Parse<AuthMode>(mode, ignoreCase: true) }] };
+        }
+
+        ReceptionHost host = new(options, time, tls: tls, auth: AuthOf(dialogue, time ?? TimeProvider.System));
         host.Intake.Refusal = dialogue.Options.GetValueOrDefault("refusal") switch
         {
             "lowspace" => Replies.InsufficientStorage,
@@ -67,6 +76,25 @@ public sealed class ReceptionHost : IAsyncDisposable
         host.Intake.CommitRefusal = dialogue.Options.ContainsKey("commit-refused") ? Replies.LocalError : null;
         return host;
     }
+
+    private static AuthenticationRoom? AuthOf(Dialogue dialogue, TimeProvider time)
+    {
+        if (!dialogue.Options.ContainsKey("auth"))
+        {
+            return null;
+        }
+
+        TestUsers users = new() { IsDown = dialogue.Options.GetValueOrDefault("backend") == "down" };
+        int failures = int.Parse(dialogue.Options.GetValueOrDefault("limit.failures") ?? "1000", CultureInfo.InvariantCulture);
+        return users.Room(time, new FailureOptions { Delay = TimeSpan.Zero, PerAddress = failures, PerNetwork = 1000, PerUser = 1000 });
+    }
+
+    private static SubmissionOptions SubmissionOf(Dialogue dialogue) => new()
+    {
+        MessagesPerHour = int.Parse(dialogue.Options.GetValueOrDefault("limit.user_messages") ?? "0", CultureInfo.InvariantCulture),
+        RecipientsPerHour = int.Parse(dialogue.Options.GetValueOrDefault("limit.user_recipients") ?? "0", CultureInfo.InvariantCulture),
+        Rules = [new SenderRule([TestUsers.Name], [AddressPattern.TryParse("*@alice.example", out AddressPattern? pattern) ? pattern : AddressPattern.All])],
+    };
 
     private static RouteTable? RoutesOf(Dialogue dialogue) => dialogue.Options.GetValueOrDefault("reject") is { } domain
         ? new RouteTable([new Route([domain], new NextHop(NextHopKind.Reject))])
@@ -100,6 +128,11 @@ public sealed class ReceptionHost : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await Server.DisposeAsync();
+        if (_auth is not null)
+        {
+            await _auth.DisposeAsync();
+        }
+
         _wheel.Dispose();
     }
 

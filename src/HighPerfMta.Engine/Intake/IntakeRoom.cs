@@ -67,6 +67,8 @@ public sealed partial class IntakeRoom(IMailQueue queue, IEventLog events, TimeP
                 Recipient = recipient.ToString(),
                 Source = source,
                 Tls = envelope.Tls,
+                User = envelope.User,
+                Submitter = envelope.Submitter,
                 Forwarded = envelope.Forwarded,
                 Size = message.Size,
             });

@@ -32,6 +32,12 @@ public readonly record struct MailEvent
     /// <summary>Protocol and cipher suite, "TLSv1.3 TLS_AES_256_GCM_SHA384"; null: plain text.</summary>
     public string? Tls { get; init; }
 
+    /// <summary>Who had logged in; null: nobody.</summary>
+    public string? User { get; init; }
+
+    /// <summary>Who handed the message in first, as a trusted client says (RFC 4954 §5).</summary>
+    public string? Submitter { get; init; }
+
     /// <summary>What XFORWARD said of the client before the client.</summary>
     public ClientAttributes? Forwarded { get; init; }
 

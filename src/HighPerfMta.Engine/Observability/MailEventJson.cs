@@ -27,6 +27,8 @@ internal static class MailEventJson
         WriteText(json, "source"u8, e.Source);
         WriteText(json, "peer"u8, e.Peer);
         WriteText(json, "tls"u8, e.Tls);
+        WriteText(json, "user"u8, e.User);
+        WriteText(json, "submitter"u8, e.Submitter);
         WriteText(json, "stage"u8, e.Stage);
         if (e.Forwarded is { } forwarded)
         {

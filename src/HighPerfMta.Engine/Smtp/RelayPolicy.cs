@@ -1,4 +1,5 @@
 using System.Net;
+using HighPerfMta.Engine.Auth;
 using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
@@ -84,7 +85,7 @@ public sealed class RelayPolicy
 
     /// <summary>Whether the client may use the listener at all; null or the refusal of MAIL.</summary>
     public static SmtpReply? CheckSender(ListenerProfile profile, bool trusted) =>
-        trusted || profile == ListenerProfile.Mx ? null : Replies.RelayingDenied;
+        trusted || profile == ListenerProfile.Mx ? null : profile == ListenerProfile.Submission ? AuthReplies.Required : Replies.RelayingDenied;
 
     /// <summary>Whether the client may send to the recipient; null or the refusal of RCPT. A bare postmaster was completed before.</summary>
     public SmtpReply? CheckRecipient(ListenerProfile profile, bool trusted, EmailAddress recipient)

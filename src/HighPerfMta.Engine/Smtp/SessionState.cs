@@ -1,3 +1,4 @@
+using HighPerfMta.Engine.Auth;
 using HighPerfMta.Protocol.Smtp;
 
 namespace HighPerfMta.Engine.Smtp;
@@ -34,6 +35,7 @@ internal static class StateTable
 
     // Columns: Fresh, Ready, Sender, Recipients, Chunks, DeadChunks. A verb that is not listed is legal everywhere.
     private static readonly SmtpReply?[]?[] Rows = Build(
+        (SmtpVerb.Auth, [Replies.NeedHello, null, AuthReplies.NotNow, AuthReplies.NotNow, AuthReplies.NotNow, AuthReplies.NotNow]),
         (SmtpVerb.Mail, [Replies.NeedHello, null, Replies.NestedMail, Replies.NestedMail, Replies.NestedMail, Replies.NestedMail]),
         (SmtpVerb.Rcpt, [Replies.NeedHello, Replies.NeedMail, null, null, Replies.BadSequence, Replies.BadSequence]),
         (SmtpVerb.Data, [Replies.NeedHello, Replies.NeedMail, Replies.NeedRecipient, null, Replies.DataAfterBdat, Replies.DataAfterBdat]),

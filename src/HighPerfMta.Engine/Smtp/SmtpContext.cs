@@ -1,4 +1,6 @@
+using System.Collections.Concurrent;
 using System.Globalization;
+using HighPerfMta.Engine.Auth;
 using HighPerfMta.Engine.Intake;
 using HighPerfMta.Engine.Net;
 using HighPerfMta.Engine.Net.Tls;
@@ -14,8 +16,12 @@ internal sealed class SmtpContext
 {
     private readonly SmtpReply[] _ehloReplies;
 
+    // As many as there are kinds of connection: with TLS and without, and what the listeners allow.
+    private readonly ConcurrentDictionary<(Offers, string), SmtpReply> _authReplies = new();
+
     public SmtpContext(
-        SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILogger logger, SmtpMetrics metrics, TlsAcceptor? tls = null)
+        SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILogger logger, SmtpMetrics metrics, TlsAcceptor? tls = null,
+        AuthenticationRoom? auth = null)
     {
         Options = options;
         Limits = options.Limits;
@@ -26,10 +32,13 @@ internal sealed class SmtpContext
         Logger = logger;
         Metrics = metrics;
         Tls = tls;
+        Auth = auth;
+        Senders = new SenderRules(options.Submission);
+        Rates = new UserRates(options.Submission, time);
         Relay = new RelayPolicy(options.Relay);
         Greeting = new SmtpReply(220, EnhancedCode.None, $"{options.Hostname} ESMTP");
         HeloReply = new SmtpReply(250, EnhancedCode.None, options.Hostname);
-        _ehloReplies = [.. Enumerable.Range(0, 4).Select(offers => MakeEhloReply(options, (Offers)offers))];
+        _ehloReplies = [.. Enumerable.Range(0, 4).Select(offers => MakeEhloReply(options, (Offers)offers, ""))];
         Hostname = options.Hostname;
         if (!AddressParser.TryParse($"postmaster@{options.Hostname}", out EmailAddress? postmaster, out string error))
         {
@@ -71,18 +80,32 @@ internal sealed class SmtpContext
 
     public SmtpReply HeloReply { get; }
 
+    /// <summary>Who may log in; null: nobody can.</summary>
+    public AuthenticationRoom? Auth { get; }
+
+    public SenderRules Senders { get; }
+
+    public UserRates Rates { get; }
+
     /// <summary>The server's side of TLS; null: it has no certificate.</summary>
     public TlsAcceptor? Tls { get; }
 
     /// <summary>Announces exactly what works for this client now.</summary>
-    public SmtpReply EhloReply(SmtpSession session) =>
-        _ehloReplies[(int)((session.CanStartTls ? Offers.StartTls : Offers.None) | (session.MaySpeakForOthers ? Offers.Xclient : Offers.None))];
+    public SmtpReply EhloReply(SmtpSession session)
+    {
+        Offers offers = (session.CanStartTls ? Offers.StartTls : Offers.None) | (session.MaySpeakForOthers ? Offers.Xclient : Offers.None);
+        string mechanisms = session.Mechanisms;
+        return mechanisms.Length == 0
+            ? _ehloReplies[(int)offers]
+            : _authReplies.GetOrAdd((offers, mechanisms), static (key, options) => MakeEhloReply(options, key.Item1, key.Item2), Options);
+    }
 
-    private static SmtpReply MakeEhloReply(SmtpServerOptions options, Offers offers)
+    private static SmtpReply MakeEhloReply(SmtpServerOptions options, Offers offers, string mechanisms)
     {
         string text = string.Create(CultureInfo.InvariantCulture,
             $"{options.Hostname}\nPIPELINING\nSIZE {options.Limits.MessageSize}\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES\nCHUNKING");
         text += offers.HasFlag(Offers.StartTls) ? "\nSTARTTLS" : "";
+        text += mechanisms.Length > 0 ? "\nAUTH " + mechanisms : "";
         text += offers.HasFlag(Offers.Xclient) ? $"\nXCLIENT {ClientAttributeParser.XclientKeywords}\nXFORWARD {ClientAttributeParser.XforwardKeywords}" : "";
         return new SmtpReply(250, EnhancedCode.None, text);
     }

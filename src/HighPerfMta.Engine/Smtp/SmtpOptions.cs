@@ -1,4 +1,5 @@
 using System.Net;
+using HighPerfMta.Engine.Auth;
 using HighPerfMta.Engine.Routing;
 
 namespace HighPerfMta.Engine.Smtp;
@@ -11,6 +12,9 @@ public enum ListenerProfile
 
     /// <summary>Accepts mail for <c>relay.domains</c> from anyone, and from <c>relay.networks</c> for anywhere.</summary>
     Mx,
+
+    /// <summary>Accepts mail from clients that have logged in, and from nobody else (RFC 6409).</summary>
+    Submission,
 }
 
 /// <summary>When a listener speaks TLS.</summary>
@@ -53,6 +57,9 @@ public sealed record ListenerOptions(IPEndPoint Address, ListenerProfile Profile
 
     /// <summary>Who may use XCLIENT and XFORWARD.</summary>
     public IReadOnlyList<IPNetwork> Xclient { get; init; } = [];
+
+    /// <summary>Whether clients may log in, and how.</summary>
+    public AuthMode Auth { get; init; }
 }
 
 /// <summary>Who may send where: <c>[relay]</c>.</summary>
@@ -113,6 +120,8 @@ public sealed record SmtpServerOptions
     public RelayOptions Relay { get; init; } = new();
 
     public LimitOptions Limits { get; init; } = new();
+
+    public SubmissionOptions Submission { get; init; } = new();
 
     /// <summary>A recipient whose route is <c>reject</c> is refused at RCPT, so that nobody needs a report. Null: no such route.</summary>
     public IRouteTable? Routes { get; init; }

@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Diagnostics.Metrics;
 using System.Net;
 using System.Net.Sockets;
+using HighPerfMta.Engine.Auth;
 using HighPerfMta.Engine.Intake;
 using HighPerfMta.Engine.Net;
 using HighPerfMta.Engine.Net.Tls;
@@ -37,14 +38,14 @@ public sealed class SmtpServer : IAsyncDisposable
 
     public SmtpServer(
         SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILoggerFactory loggers, IMeterFactory? meters = null,
-        TlsAcceptor? tls = null)
-        : this(options, intake, events, wheel, time, loggers, DescriptorLimit.Current(), meters, tls)
+        TlsAcceptor? tls = null, AuthenticationRoom? auth = null)
+        : this(options, intake, events, wheel, time, loggers, DescriptorLimit.Current(), meters, tls, auth)
     {
     }
 
     internal SmtpServer(
         SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILoggerFactory loggers, int descriptors, IMeterFactory? meters = null,
-        TlsAcceptor? tls = null)
+        TlsAcceptor? tls = null, AuthenticationRoom? auth = null)
     {
         ArgumentNullException.ThrowIfNull(options);
         if (tls is null && options.Listeners.Any(static l => l.Tls is TlsMode.Required or TlsMode.Implicit))
@@ -53,7 +54,7 @@ public sealed class SmtpServer : IAsyncDisposable
         }
 
         _logger = loggers.CreateLogger<SmtpServer>();
-        _context = new SmtpContext(options, intake, events, wheel, time, _logger, new SmtpMetrics(meters), tls);
+        _context = new SmtpContext(options, intake, events, wheel, time, _logger, new SmtpMetrics(meters), tls, auth);
         int configured = options.Limits.Connections;
         int effective = Math.Min(configured, DescriptorLimit.ConnectionsBelow(descriptors));
         if (effective < configured)

@@ -15,7 +15,10 @@ internal sealed partial class SmtpSession
     /// <summary>The client's host name, from XCLIENT.</summary>
     public string? ClientName { get; private set; }
 
-    /// <summary>The client may send anywhere: it is in <c>relay.networks</c>, or showed a certificate of <c>relay.certificates</c>.</summary>
+    /// <summary>
+    /// The client may send anywhere: it has logged in, is in <c>relay.networks</c>, or showed a certificate of <c>relay.certificates</c>. Where mail is handed in only the first counts
+    /// (RFC 6409 §4.3).
+    /// </summary>
     public bool IsTrusted { get; private set; }
 
     /// <summary>The client may use XCLIENT and XFORWARD: it is in the listener's <c>xclient</c>. Once it speaks for another one, that one would have to be.</summary>
@@ -48,5 +51,7 @@ internal sealed partial class SmtpSession
         IsTrusted = FindTrust();
     }
 
-    private bool FindTrust() => (_addressCounts && _context.Relay.IsTrusted(ClientAddress)) || (_certificateCounts && HasRelayCertificate);
+    private bool FindTrust() => User is not null || (Profile != ListenerProfile.Submission && HasRight);
+
+    private bool HasRight => (_addressCounts && _context.Relay.IsTrusted(ClientAddress)) || (_certificateCounts && HasRelayCertificate);
 }

@@ -155,6 +155,7 @@ internal sealed partial class SmtpSession
             refusal = await CommitAsync(receiver, envelope);
             if (refusal is null)
             {
+                KeepTaken();
                 _context.Metrics.Bytes.Add(size);
             }
         }
@@ -205,19 +206,24 @@ internal sealed partial class SmtpSession
             ClientAddress = ClientAddress,
             HeloName = HeloName,
         };
-        return Tls is null && Forwarded is null ? envelope : new EnvelopeWithOrigin(envelope, Tls?.Description, Forwarded);
+        string? submitter = IsTrusted ? Transaction.Mail.Submitter : null;
+        return Tls is null && User is null && submitter is null && Forwarded is null
+            ? envelope
+            : new EnvelopeWithOrigin(envelope, Tls?.Description, Forwarded, User?.Name, submitter);
     }
 
     private void WriteReceived(Envelope envelope)
     {
+        bool hides = User is not null && _context.Options.Submission.HideClient;
         _headers.ResetWrittenCount();
         ReceivedHeader.Write(_headers, new ReceivedFields
         {
-            HeloName = HeloName,
+            HeloName = hides ? "" : HeloName,
             ClientAddress = ClientAddress,
             Hostname = _context.Hostname,
             Esmtp = IsExtended,
             SmtpUtf8 = envelope.SmtpUtf8,
+            Authenticated = User is not null,
             ClientName = ClientName,
             TlsProtocol = Tls?.Protocol,
             TlsCipher = Tls?.Cipher,

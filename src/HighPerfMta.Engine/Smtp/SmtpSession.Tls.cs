@@ -120,6 +120,7 @@ internal sealed partial class SmtpSession
     public void ForgetGreeting()
     {
         ResetTransaction();
+        ForgetLogin();
         Forwarded = null;
         State = SessionState.Fresh;
         HeloName = "";

@@ -53,7 +53,9 @@ internal sealed partial class SmtpSession
             case SmtpVerb.Xforward:
                 return Xforward.Handle(this, arguments);
             case SmtpVerb.Auth:
-                return Replies.NotImplemented;
+                SmtpReply? refused = Verbs.Auth.Begin(this, arguments);
+                next = refused is null ? Next.Auth : next;
+                return refused;
             default:
                 return Replies.UnknownCommand;
         }

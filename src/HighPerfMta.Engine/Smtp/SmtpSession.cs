@@ -1,10 +1,12 @@
 using System.Buffers;
 using System.IO.Pipelines;
 using System.Net.Sockets;
+using HighPerfMta.Engine.Auth;
 using HighPerfMta.Engine.Net;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Proxy;
+using HighPerfMta.Protocol.Sasl;
 using HighPerfMta.Protocol.Smtp;
 
 namespace HighPerfMta.Engine.Smtp;
@@ -74,7 +76,7 @@ internal sealed partial class SmtpSession
 
     private enum Next : byte
     {
-        Input, Data, Chunk, Flush, Tls, Close,
+        Input, Data, Chunk, Flush, Tls, Auth, Close,
     }
 
     public SmtpContext Context => _context;
@@ -100,10 +102,15 @@ internal sealed partial class SmtpSession
     {
         _stopRequested = true;
         _transport.Interrupt();
+        EndWaits();
     }
 
     /// <summary>Drops the connection at once. Safe from any thread.</summary>
-    public void Abort() => _connection.Abort();
+    public void Abort()
+    {
+        _connection.Abort();
+        EndWaits();
+    }
 
     /// <summary>Runs the session to its end; never throws.</summary>
     public async Task<SessionEnd> RunAsync()
@@ -127,6 +134,8 @@ internal sealed partial class SmtpSession
             await CloseAfterFailureAsync();
         }
 
+        GiveBackTaken();
+        ForgetLogin();
         Transaction.Dispose();
         await _connection.DisposeAsync();
         SmtpLog.SessionEnded(_context.Logger, _connection.Remote, end);
@@ -136,6 +145,7 @@ internal sealed partial class SmtpSession
     /// <summary>Ends the transaction; the greeting stays.</summary>
     public void ResetTransaction()
     {
+        GiveBackTaken();
         Transaction.Clear();
         if (InTransaction)
         {
@@ -153,6 +163,7 @@ internal sealed partial class SmtpSession
         Recipient = recipient?.ToString(),
         Source = ClientAddress?.ToString(),
         Tls = Tls?.Description,
+        User = User?.Name,
         Forwarded = Forwarded,
         Code = reply.Code,
         Enhanced = reply.Enhanced.ToString(),
@@ -230,6 +241,13 @@ internal sealed partial class SmtpSession
                     }
 
                     break;
+                case Next.Auth:
+                    if (await AuthenticateAsync() is { } left)
+                    {
+                        return left;
+                    }
+
+                    break;
                 case Next.Close:
                     return State == SessionState.Quit ? SessionEnd.Quit : SessionEnd.Closed;
             }
@@ -256,19 +274,21 @@ internal sealed partial class SmtpSession
                 }
                 else
                 {
+                    bool isAuth = IsAuthLine(buffer);
+                    int most = isAuth ? Math.Max(limit, SaslLine.MaxLength) : limit;
                     if (scratch is null && !buffer.IsSingleSegment)
                     {
-                        scratch = ArrayPool<byte>.Shared.Rent(limit);
+                        scratch = ArrayPool<byte>.Shared.Rent(Math.Max(limit, SaslLine.MaxLength));
                     }
 
-                    LineStatus status = CommandParser.TryReadLine(buffer, limit, scratch, out ReadOnlySpan<byte> line, out SequencePosition consumed);
+                    LineStatus status = CommandParser.TryReadLine(buffer, most, scratch, out ReadOnlySpan<byte> line, out SequencePosition consumed);
                     if (status == LineStatus.NeedMore)
                     {
                         return Next.Input;
                     }
 
                     buffer = buffer.Slice(consumed);
-                    Next next = Answer(status, line);
+                    Next next = Answer(status, line, isAuth);
                     if (next != Next.Input)
                     {
                         return next;
@@ -288,7 +308,7 @@ internal sealed partial class SmtpSession
     }
 
     /// <summary>Answers one line; Input means: go on with the next one.</summary>
-    private Next Answer(LineStatus status, ReadOnlySpan<byte> line)
+    private Next Answer(LineStatus status, ReadOnlySpan<byte> line, bool isAuth)
     {
         SmtpReply? reply;
         Next next = Next.Input;
@@ -301,7 +321,7 @@ internal sealed partial class SmtpSession
         else
         {
             _skippingLine = status == LineStatus.TooLong;
-            reply = Replies.ForLine(status);
+            reply = isAuth && _skippingLine ? AuthReplies.TooLong : Replies.ForLine(status);
             _commandSince = _context.Time.GetTimestamp();
         }
 

@@ -8,6 +8,9 @@ public static partial class CommandParser
     /// <summary>Longest argument of HELO and EHLO, octets.</summary>
     public const int MaxHelloName = 255;
 
+    /// <summary>Octets of the value of AUTH=: RFC 4954 §3 adds 500 to the length of MAIL.</summary>
+    private const int MaxSubmitter = 500;
+
     /// <summary>Arguments of MAIL: <c>FROM:&lt;path&gt; [parameters]</c>. Null when they are right, otherwise the refusal.</summary>
     public static SmtpReply? ParseMail(ReadOnlySpan<byte> arguments, out MailParameters mail)
     {
@@ -34,7 +37,7 @@ public static partial class CommandParser
             return Replies.BadSenderAddress;
         }
 
-        mail = new MailParameters { Sender = sender, Size = mail.Size, Body = mail.Body, SmtpUtf8 = mail.SmtpUtf8 };
+        mail = mail with { Sender = sender };
         return null;
     }
 
@@ -180,6 +183,7 @@ public static partial class CommandParser
         long? size = null;
         BodyEncoding body = BodyEncoding.SevenBit;
         bool utf8 = false, bodySeen = false;
+        string? submitter = null;
         while (!rest.IsEmpty)
         {
             int space = rest.IndexOf((byte)' ');
@@ -215,14 +219,42 @@ public static partial class CommandParser
 
                 utf8 = true;
             }
+            else if (Ascii.EqualsIgnoreCase(keyword, "auth"u8))
+            {
+                if (submitter is not null || !TryParseSubmitter(value, out submitter))
+                {
+                    return Replies.BadParameter;
+                }
+            }
             else
             {
                 return Replies.UnknownParameter;
             }
         }
 
-        mail = new MailParameters { Size = size, Body = body, SmtpUtf8 = utf8 };
+        mail = new MailParameters { Size = size, Body = body, SmtpUtf8 = utf8, Submitter = submitter };
         return null;
+    }
+
+    /// <summary>A mailbox in xtext, or <c>&lt;&gt;</c> (RFC 4954 §5).</summary>
+    private static bool TryParseSubmitter(ReadOnlySpan<byte> value, out string? submitter)
+    {
+        submitter = "<>";
+        if (value.SequenceEqual("<>"u8))
+        {
+            return true;
+        }
+
+        submitter = null;
+        Span<byte> octets = stackalloc byte[MaxSubmitter];
+        if (value.Length > MaxSubmitter || !Xtext.TryDecode(value, octets, out int length)
+            || !AddressParser.TryParseMailbox(octets[..length], allowUtf8: true, out EmailAddress? address, out _) || address.Domain.Length == 0)
+        {
+            return false;
+        }
+
+        submitter = address.ToString();
+        return true;
     }
 
     private static bool TryParseBody(ReadOnlySpan<byte> value, out BodyEncoding body)

@@ -61,6 +61,12 @@ public class Envelope
     /// <summary>Protocol and cipher suite that the message came by, for the event of its acceptance; not kept in the queue. Null: plain text.</summary>
     public virtual string? Tls => null;
 
+    /// <summary>Who had logged in, for the event of its acceptance; not kept in the queue. Null: nobody.</summary>
+    public virtual string? User => null;
+
+    /// <summary>Who handed the message in first, as a trusted client says (RFC 4954 §5), for the same event; not kept in the queue. Null: it does not say.</summary>
+    public virtual string? Submitter => null;
+
     /// <summary>What XFORWARD said of the client before the client; not kept in the queue. Null: nothing.</summary>
     public virtual ClientAttributes? Forwarded => null;
 }
@@ -69,10 +75,16 @@ public class Envelope
 /// <param name="envelope">What it is otherwise.</param>
 /// <param name="tls">See <see cref="Envelope.Tls"/>.</param>
 /// <param name="forwarded">See <see cref="Envelope.Forwarded"/>.</param>
+/// <param name="user">See <see cref="Envelope.User"/>.</param>
+/// <param name="submitter">See <see cref="Envelope.Submitter"/>.</param>
 [method: SetsRequiredMembers]
-public sealed class EnvelopeWithOrigin(Envelope envelope, string? tls, ClientAttributes? forwarded) : Envelope(envelope)
+public sealed class EnvelopeWithOrigin(Envelope envelope, string? tls, ClientAttributes? forwarded, string? user = null, string? submitter = null) : Envelope(envelope)
 {
     public override string? Tls => tls;
+
+    public override string? User => user;
+
+    public override string? Submitter => submitter;
 
     public override ClientAttributes? Forwarded => forwarded;
 }

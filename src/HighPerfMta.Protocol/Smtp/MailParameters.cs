@@ -16,4 +16,7 @@ public readonly struct MailParameters
 
     /// <summary>SMTPUTF8 was given (RFC 6531 §3.4).</summary>
     public bool SmtpUtf8 { get; init; }
+
+    /// <summary>AUTH= (RFC 4954 §5), as text: who handed the message in first, or <c>&lt;&gt;</c> where nobody knows; null when absent. Only a trusted client is to be believed.</summary>
+    public string? Submitter { get; init; }
 }

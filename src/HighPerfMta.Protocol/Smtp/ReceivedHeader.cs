@@ -24,6 +24,9 @@ public readonly struct ReceivedFields
     /// <summary>MAIL carried SMTPUTF8 (RFC 6531 §4.3).</summary>
     public bool SmtpUtf8 { get; init; }
 
+    /// <summary>The client has logged in (RFC 3848). As whom is not said.</summary>
+    public bool Authenticated { get; init; }
+
     /// <summary>The client's host name, as XCLIENT gave it; null: none is known.</summary>
     public string? ClientName { get; init; }
 
@@ -106,12 +109,16 @@ public static class ReceivedHeader
     }
 
     /// <summary>The protocol's registered name: of RFC 3848, and of RFC 6531 §4.3 with SMTPUTF8.</summary>
-    private static string Protocol(in ReceivedFields fields) => (fields.SmtpUtf8, fields.Esmtp, fields.TlsCipher is not null) switch
+    private static string Protocol(in ReceivedFields fields) => (fields.SmtpUtf8, fields.Esmtp, fields.TlsCipher is not null, fields.Authenticated) switch
     {
-        (true, _, true) => "UTF8SMTPS",
-        (true, _, false) => "UTF8SMTP",
-        (_, true, true) => "ESMTPS",
-        (_, true, false) => "ESMTP",
+        (true, _, true, true) => "UTF8SMTPSA",
+        (true, _, true, false) => "UTF8SMTPS",
+        (true, _, false, true) => "UTF8SMTPA",
+        (true, _, false, false) => "UTF8SMTP",
+        (_, true, true, true) => "ESMTPSA",
+        (_, true, true, false) => "ESMTPS",
+        (_, true, false, true) => "ESMTPA",
+        (_, true, false, false) => "ESMTP",
         _ => "SMTP",
     };
 

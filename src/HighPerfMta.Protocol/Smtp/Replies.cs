@@ -34,6 +34,7 @@ public static class Replies
     public static readonly SmtpReply NotImplemented = Make(502, 5, 5, 1, "Command not implemented");
     public static readonly SmtpReply BadSequence = Make(503, 5, 5, 1, "Bad sequence of commands");
     public static readonly SmtpReply NeedHello = Make(503, 5, 5, 1, "Send EHLO or HELO first");
+    public static readonly SmtpReply NeedEhlo = Make(503, 5, 5, 1, "Send EHLO first");
     public static readonly SmtpReply NeedMail = Make(503, 5, 5, 1, "Send MAIL first");
     public static readonly SmtpReply NestedMail = Make(503, 5, 5, 1, "Sender already given");
     public static readonly SmtpReply NeedRecipient = Make(503, 5, 5, 1, "Send RCPT first");
@@ -72,6 +73,11 @@ public static class Replies
     public static readonly SmtpReply RelayingDenied = Make(550, 5, 7, 1, "Relaying denied");
     public static readonly SmtpReply DestinationRefused = Make(550, 5, 7, 1, "Mail to this destination is refused");
     public static readonly SmtpReply AccessDenied = Make(554, 5, 7, 1, "Access denied", close: true);
+
+    // Users who are logged in (RFC 6409 §6.1)
+    public static readonly SmtpReply NotOwnSender = Make(553, 5, 7, 1, "Sender address is not one of the user who is logged in");
+    public static readonly SmtpReply UserMessages = Make(450, 4, 7, 1, "Too many messages of this user, try again later");
+    public static readonly SmtpReply UserRecipients = Make(450, 4, 7, 1, "Too many recipients of this user, try again later");
 
     // Limits
     public static readonly SmtpReply TooManyRecipients = Make(452, 4, 5, 3, "Too many recipients");

@@ -69,6 +69,7 @@ internal static class CommandLine
             TraceCommand.Create(target, output),
             WhyCommand.Create(target, output),
             RouteCommand.Create(target, output),
+            UserCommand.Create(target, output),
             VersionCommand.Create(output),
         };
         root.SetAction((parsed, cancellation) => ServeCommand.RunAsync(target.ConfigFile(parsed), target.DataFolder(parsed), output, cancellation));

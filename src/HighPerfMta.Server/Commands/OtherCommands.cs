@@ -12,7 +12,7 @@ namespace HighPerfMta.Server.Commands;
 /// <summary><c>hpmta trace ID</c>: needs the event log only, not a running server.</summary>
 internal static class TraceCommand
 {
-    public static string[] Heads { get; } = ["time", "event", "recipient", "site", "attempt", "reply"];
+    public static string[] Heads { get; } = ["time", "event", "recipient", "site", "attempt", "reply", "user"];
 
     public static Command Create(Target target, Output output)
     {
@@ -73,7 +73,7 @@ internal static class TraceCommand
         string recipient = Shown(e, "recipient");
         return
         [
-            Shown(e, "time"), Shown(e, "event"), recipient.Length > 0 ? recipient : Shown(e, "sender"), Shown(e, "site"), Shown(e, "attempt"), reply,
+            Shown(e, "time"), Shown(e, "event"), recipient.Length > 0 ? recipient : Shown(e, "sender"), Shown(e, "site"), Shown(e, "attempt"), reply, Shown(e, "user"),
         ];
     }
 

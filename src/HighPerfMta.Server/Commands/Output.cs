@@ -12,6 +12,9 @@ internal sealed record Output(TextWriter Out, TextWriter Err, bool IsTerminal)
 {
     private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
 
+    /// <summary>Where passwords come from.</summary>
+    public PasswordInput Passwords { get; init; } = PasswordInput.OfConsole();
+
     public static Output OfConsole() => new(Console.Out, Console.Error, !Console.IsOutputRedirected);
 
     public void Error(string message) => Err.WriteLine("hpmta: " + Configuration.Text.OneLine(message));

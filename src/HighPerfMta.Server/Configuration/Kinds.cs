@@ -207,9 +207,10 @@ internal static class Kinds
     public static string Quote(string text) =>
         "\"" + text.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("\"", "\\\"", StringComparison.Ordinal) + "\"";
 
-    private delegate bool TryParse<T>(string text, out T value);
+    public delegate bool TryParse<T>(string text, out T value);
 
-    private static ValueKind<T> FromString<T>(string allowed, TryParse<T> parse, Func<T, string> format) => new(
+    /// <summary>A string that stands for something.</summary>
+    public static ValueKind<T> FromString<T>(string allowed, TryParse<T> parse, Func<T, string> format) => new(
         allowed,
         (TomlNode node, List<Fault> faults, out T value) =>
         {

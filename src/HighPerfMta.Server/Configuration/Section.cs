@@ -75,5 +75,5 @@ internal sealed class RepeatedSection<TItem>(
     }
 
     public override IEnumerable<IEnumerable<(Setting, string)>> Show(ServerConfiguration configuration) =>
-        items(configuration).Select(item => settings.Select(s => ((Setting)s, s.Show(item))));
+        items(configuration).Select(item => settings.Where(s => s.Shows(item)).Select(s => ((Setting)s, s.Show(item))));
 }

@@ -1,4 +1,5 @@
 using System.Net;
+using HighPerfMta.Engine.Auth;
 using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Engine.Dns;
 using HighPerfMta.Engine.Intake;
@@ -54,6 +55,9 @@ internal sealed class ListenerDraft
     public IReadOnlyList<IPNetwork> ProxyProtocol { get; set; } = [];
 
     public IReadOnlyList<IPNetwork> Xclient { get; set; } = [];
+
+    /// <summary>Null until <see cref="ServerConfiguration.Complete"/>: nobody wrote it.</summary>
+    public AuthMode? Auth { get; set; }
 }
 
 /// <summary>One <c>[[route]]</c> as it is read.</summary>
@@ -86,6 +90,14 @@ internal sealed class ServerConfiguration
 
     public LimitOptions Limits { get; set; } = new();
 
+    public AuthOptions Auth { get; set; } = new();
+
+    public List<AuthBackendDraft> AuthBackends { get; } = [];
+
+    public SubmissionOptions Submission { get; set; } = new();
+
+    public List<SubmissionSenderDraft> SubmissionSenders { get; } = [];
+
     public QueueOptions Queue { get; set; } = new() { DataDirectory = "" };
 
     public PressureOptions Pressure { get; set; } = new();
@@ -107,6 +119,10 @@ internal sealed class ServerConfiguration
     /// <summary>Where the admin socket is.</summary>
     public string SocketPath => Admin.Socket.Length > 0 ? Admin.Socket : Path.Combine(DataDirectory, SocketName);
 
+    /// <summary>The users file of a backend; the one of <c>hpmta user</c> when there is none.</summary>
+    public string UsersFileOf(AuthBackendDraft? backend) =>
+        backend is not null && backend.Text("path").Length > 0 ? backend.PathOf("path") : Path.Combine(DataDirectory, "users");
+
     public SmtpServerOptions ForReception() => new()
     {
         Hostname = Hostname,
@@ -118,10 +134,12 @@ internal sealed class ServerConfiguration
                 ClientCertificates = l.ClientCertificates,
                 ProxyProtocol = l.ProxyProtocol,
                 Xclient = l.Xclient,
+                Auth = l.Auth ?? AuthMode.Off,
             }),
         ],
         Relay = Relay,
         Limits = Limits,
+        Submission = Submission with { Rules = [.. SubmissionSenders.Select(static s => new SenderRule([.. s.Users.Select(NameOf)], s.Addresses))] },
         Routes = new RouteTable(ForRouting()),
     };
 
@@ -136,7 +154,10 @@ internal sealed class ServerConfiguration
     /// <param name="own">Where this server listens, real ports included.</param>
     public DeliveryOptions ForDelivery(IReadOnlyList<IPEndPoint> own) => Delivery with { Hostname = Hostname, OwnEndpoints = own };
 
-    /// <summary>Fills in what nobody wrote: the listener of a server without any, and STARTTLS where there is a certificate for it.</summary>
+    /// <summary>
+    /// Fills in what nobody wrote: the listener of a server without any, STARTTLS where there is a certificate for it, required for those who hand in mail, and AUTH where
+    /// others than servers come.
+    /// </summary>
     /// <param name="knowsListeners">Somebody wrote of listeners, rightly or not.</param>
     public void Complete(bool knowsListeners = false)
     {
@@ -147,9 +168,12 @@ internal sealed class ServerConfiguration
 
         foreach (ListenerDraft listener in Listeners)
         {
-            listener.Tls ??= Tls.Certificates.Count > 0 ? TlsMode.StartTls : TlsMode.Off;
+            listener.Tls ??= Tls.Certificates.Count == 0 ? TlsMode.Off : listener.Profile == ListenerProfile.Submission ? TlsMode.Required : TlsMode.StartTls;
+            listener.Auth ??= listener.Profile == ListenerProfile.Mx || AuthBackends.Count == 0 ? AuthMode.Off : AuthMode.Tls;
         }
     }
+
+    private static string NameOf(string user) => StoredCredentials.TryName(user, out string name) ? name : user;
 
     private static string DefaultHostname() => DomainName.TryNormalize(Environment.MachineName, out string name) ? name : "localhost";
 }

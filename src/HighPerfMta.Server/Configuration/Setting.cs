@@ -32,6 +32,9 @@ internal abstract class Setting<TTarget>(string key, string help) : Setting(key,
     /// <param name="problems">Gets what is wrong.</param>
     public abstract void Read(TTarget target, TomlNode node, string name, ProblemList problems);
 
+    /// <summary>There is a value to show.</summary>
+    public abstract bool Shows(TTarget target);
+
     /// <summary>The value in force, as TOML.</summary>
     public abstract string Show(TTarget target);
 }
@@ -40,6 +43,9 @@ internal abstract class Setting<TTarget>(string key, string help) : Setting(key,
 internal sealed class Setting<TTarget, TValue>(string key, ValueKind<TValue> kind, Func<TTarget, TValue> get, Action<TTarget, TValue> set, string help)
     : Setting<TTarget>(key, help)
 {
+    /// <summary>False for a key that has no value and no default, which is then left out.</summary>
+    public Func<TTarget, bool> IsShown { get; init; } = static _ => true;
+
     public override string Allowed => kind.Allowed;
 
     public override void Read(TTarget target, TomlNode node, string name, ProblemList problems)
@@ -55,6 +61,8 @@ internal sealed class Setting<TTarget, TValue>(string key, ValueKind<TValue> kin
             problems.Add(fault.Place, name, fault.Wrong);
         }
     }
+
+    public override bool Shows(TTarget target) => IsShown(target);
 
     public override string Show(TTarget target) => Secret ? "\"…\"" : kind.Format(get(target));
 }

@@ -1,4 +1,5 @@
 using System.Security.Authentication;
+using HighPerfMta.Engine.Auth;
 using HighPerfMta.Engine.Routing;
 using HighPerfMta.Engine.Smtp;
 using Microsoft.Extensions.Logging;
@@ -27,7 +28,7 @@ internal static class SettingsTable
     /// <summary>The tables, in the order of the reference.</summary>
     public static IReadOnlyList<Section> Sections { get; } =
     [
-        Listener(), Tls(), Relay(), Limits(), Queue(), Retry(), RouteSection(), Delivery(), Dns(), Admin(), Log(), Events(),
+        Listener(), Tls(), Relay(), Limits(), AuthSettings.Auth, AuthSettings.Backend, SubmissionSettings.Submission, SubmissionSettings.Senders, Queue(), Retry(), RouteSection(), Delivery(), Dns(), Admin(), Log(), Events(),
     ];
 
     private static Setting<ServerConfiguration, T> Of<T>(
@@ -42,13 +43,18 @@ internal static class SettingsTable
         new Setting<ListenerDraft, System.Net.IPEndPoint>("address", Kinds.EndPoint, static l => l.Address!, static (l, v) => l.Address = v,
             "Address and port to listen on.")
         { Required = true },
-        new Setting<ListenerDraft, ListenerProfile>("profile", Kinds.OneOf(("relay", ListenerProfile.Relay), ("mx", ListenerProfile.Mx)), static l => l.Profile, static (l, v) => l.Profile = v,
-            "relay: only clients of relay.networks may send. mx: anyone may send to relay.domains, clients of relay.networks anywhere.")
+        new Setting<ListenerDraft, ListenerProfile>("profile", Kinds.OneOf(("relay", ListenerProfile.Relay), ("mx", ListenerProfile.Mx), ("submission", ListenerProfile.Submission)),
+            static l => l.Profile, static (l, v) => l.Profile = v,
+            "relay: only clients of relay.networks may send. mx: anyone may send to relay.domains, clients of relay.networks anywhere. submission: only who has logged in, as [submission] allows; relay.networks does not count.")
         { DefaultText = "\"relay\"" },
         new Setting<ListenerDraft, TlsMode?>("tls", Kinds.OrDefault(Kinds.OneOf(("off", TlsMode.Off), ("starttls", TlsMode.StartTls), ("required", TlsMode.Required), ("implicit", TlsMode.Implicit))),
             static l => l.Tls, static (l, v) => l.Tls = v,
             "off: plain text. starttls: offered. required: no mail before STARTTLS (530 5.7.0). implicit: TLS from the first octet.")
-        { DefaultText = "\"starttls\" if there are tls.certificates, else \"off\"" },
+        { DefaultText = "with tls.certificates \"starttls\", for submission \"required\"; else \"off\"" },
+        new Setting<ListenerDraft, AuthMode?>("auth", Kinds.OrDefault(Kinds.OneOf(("off", AuthMode.Off), ("tls", AuthMode.Tls), ("challenge", AuthMode.Challenge), ("all", AuthMode.All))),
+            static l => l.Auth, static (l, v) => l.Auth = v,
+            "Whether clients may log in (AUTH), and so send anywhere. tls: under TLS only. challenge: without TLS too, but only by scram and cram-md5, which do not show the password. all: also by what shows it to everyone on the way.")
+        { DefaultText = "\"tls\" if there is an [[auth_backend]], for mx \"off\"" },
         new Setting<ListenerDraft, ClientCertificates>(
             "client_certificates", Kinds.OneOf(("off", ClientCertificates.Off), ("request", ClientCertificates.Request), ("require", ClientCertificates.Require)),
             static l => l.ClientCertificates, static (l, v) => l.ClientCertificates = v,

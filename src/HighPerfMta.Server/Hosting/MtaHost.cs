@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using HighPerfMta.Engine.Auth;
 using HighPerfMta.Engine.Control;
 using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Engine.Intake;
@@ -145,7 +146,8 @@ internal sealed partial class MtaHost : IAsyncDisposable
         IntakeRoom intake = new(queue, events, _time, _loggers.CreateLogger<IntakeRoom>(), pressure);
         Outbound outbound = Own(new Outbound(_configuration, queue, intake, events, wheel, _time, _loggers));
         _delivery = outbound.Delivery;
-        _reception = Own(new SmtpServer(_configuration.ForReception(), intake, events, wheel, _time, _loggers, metrics, MakeTls(metrics)));
+        AuthenticationRoom? auth = Authentication.Create(_configuration, _time, _loggers, metrics) is { } room ? Own(room) : null;
+        _reception = Own(new SmtpServer(_configuration.ForReception(), intake, events, wheel, _time, _loggers, metrics, MakeTls(metrics), auth));
         ControlRoom control = outbound.CreateControl(_configuration, queue, events, _time);
         _state.Control = control;
         AdminSocket admin = Own(new AdminSocket(_configuration.SocketPath, control, log));

@@ -7,7 +7,7 @@ internal static class Peer
 {
     public static string Require(string program)
     {
-        foreach (string folder in (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Concat(["/usr/sbin", "/usr/bin", "/usr/lib/postfix/sbin"]))
+        foreach (string folder in (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Concat(["/usr/sbin", "/usr/bin", "/usr/lib/postfix/sbin", .. Versions("/usr/lib/postgresql")]))
         {
             string path = Path.Combine(folder, program);
             if (folder.Length > 0 && File.Exists(path))
@@ -21,6 +21,10 @@ internal static class Peer
         Assert.Fail(message);
         return program;
     }
+
+    /// <summary>Debian has the programs of each version of PostgreSQL in a folder of its own.</summary>
+    private static IEnumerable<string> Versions(string folder) =>
+        Directory.Exists(folder) ? Directory.EnumerateDirectories(folder).OrderDescending(StringComparer.Ordinal).Select(static v => Path.Combine(v, "bin")) : [];
 
     /// <summary>Runs a program to its end; its output is the failure message when the exit code is not the one expected.</summary>
     public static async Task<string> RunAsync(string program, IEnumerable<string> arguments, string input = "", int expectedExit = 0)

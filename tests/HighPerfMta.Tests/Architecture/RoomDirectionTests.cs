@@ -13,11 +13,12 @@ public class RoomDirectionTests
     private static readonly Dictionary<string, string[]> Rooms = new()
     {
         ["Observability"] = [],
+        ["Auth"] = ["Observability"],
         ["Dns"] = ["Observability"],
         ["Net"] = ["Observability"],
         ["Routing"] = ["Dns"],
         ["Intake"] = ["Observability"],
-        ["Smtp"] = ["Observability", "Net", "Routing", "Intake"],
+        ["Smtp"] = ["Observability", "Auth", "Net", "Routing", "Intake"],
         ["Reports"] = ["Observability", "Intake"],
         ["Delivery"] = ["Observability", "Dns", "Net", "Routing", "Reports"],
         ["Control"] = ["Observability", "Dns", "Net", "Routing", "Intake", "Smtp", "Reports", "Delivery"],

@@ -4,6 +4,7 @@ using System.Net.Security;
 using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
+using HighPerfMta.Protocol.Sasl;
 
 namespace HighPerfMta.Engine.Net.Tls;
 
@@ -70,6 +71,13 @@ public sealed class TlsConnection : IConnection
 
     public void Abort() => _below.Abort();
 
+    /// <summary>
+    /// What authentication can be bound to. The runtime gives no keying material, so that there is no tls-exporter; nor does it tell whether the extended master secret was
+    /// agreed on, without which tls-unique is not of one connection alone (RFC 7627 §1).
+    /// </summary>
+    public ChannelBindings ReadBindings() =>
+        _session.LocalCertificate is X509Certificate2 own ? new ChannelBindings(EndPointBinding.Of(own)) : ChannelBindings.None;
+
     public async ValueTask DisposeAsync()
     {
         if (Interlocked.Exchange(ref _disposed, 1) != 0)
@@ -97,6 +105,6 @@ public sealed class TlsConnection : IConnection
         CertificateFingerprint? fingerprint = certificate is null ? null : new CertificateFingerprint(
             Convert.ToHexStringLower(SHA256.HashData(certificate.RawData)),
             Convert.ToHexStringLower(SHA256.HashData(certificate.PublicKey.ExportSubjectPublicKeyInfo())));
-        return new TlsSession(protocol, session.NegotiatedCipherSuite.ToString(), fingerprint);
+        return new TlsSession(protocol, session.NegotiatedCipherSuite.ToString(), fingerprint) { CertificateData = certificate?.RawData };
     }
 }

@@ -35,6 +35,9 @@ public sealed record TlsOptions
 /// <param name="ClientCertificate">Of the certificate that the client showed, whose key it has; null: none. Nobody has verified by whom it was issued.</param>
 public sealed record TlsSession(string Protocol, string Cipher, CertificateFingerprint? ClientCertificate)
 {
+    /// <summary>The certificate that the client showed, DER; null: none.</summary>
+    public byte[]? CertificateData { get; init; }
+
     /// <summary>"TLSv1.3 TLS_AES_256_GCM_SHA384", as the event log has it.</summary>
     public string Description { get; } = $"{Protocol} {Cipher}";
 }

@@ -1,8 +1,9 @@
+using HighPerfMta.Engine.Auth;
 using HighPerfMta.Protocol.Smtp;
 
 namespace HighPerfMta.Engine.Smtp.Verbs;
 
-/// <summary>MAIL FROM (RFC 5321 §4.1.1.2) with SIZE (RFC 1870), BODY (RFC 6152) and SMTPUTF8 (RFC 6531).</summary>
+/// <summary>MAIL FROM (RFC 5321 §4.1.1.2) with SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531) and AUTH (RFC 4954 §5).</summary>
 internal static class Mail
 {
     public static SmtpReply Handle(SmtpSession session, ReadOnlySpan<byte> arguments)
@@ -10,6 +11,11 @@ internal static class Mail
         if (CommandParser.ParseMail(arguments, out MailParameters mail) is { } syntax)
         {
             return syntax;
+        }
+
+        if (mail.Submitter is not null && !session.HasAuth)
+        {
+            return Replies.UnknownParameter;
         }
 
         if (Check(session, mail) is { } refusal)
@@ -32,7 +38,12 @@ internal static class Mail
 
         if (RelayPolicy.CheckSender(session.Profile, session.IsTrusted) is { } denied)
         {
-            return denied;
+            return session.HasAuth ? AuthReplies.Required : denied;
+        }
+
+        if (session.RefuseSender(mail.Sender) is { } foreign)
+        {
+            return foreign;
         }
 
         if (mail.Size > session.Context.Limits.MessageSize)
@@ -40,6 +51,6 @@ internal static class Mail
             return Replies.MessageTooLarge;
         }
 
-        return session.Context.Intake.Refusal;
+        return session.Context.Intake.Refusal ?? (session.TryTakeMessage() ? null : Replies.UserMessages);
     }
 }

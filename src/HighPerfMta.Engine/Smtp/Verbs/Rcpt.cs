@@ -40,6 +40,13 @@ internal static class Rcpt
             return Replies.DestinationRefused;
         }
 
+        if (!session.TryTakeRecipient())
+        {
+            transaction.RefusedRecipients++;
+            session.Reject(Replies.UserRecipients, recipient, "rcpt");
+            return Replies.UserRecipients;
+        }
+
         transaction.Add(recipient);
         session.State = SessionState.Recipients;
         return Replies.RecipientOk;

@@ -31,6 +31,8 @@ public sealed class EventLogTests : IDisposable
                 Source = "192.0.2.1",
                 Peer = "mx.a [192.0.2.2]:25",
                 Tls = "TLSv1.3",
+                User = "alice@example.net",
+                Submitter = "<>",
                 Attempt = 3,
                 Code = 450,
                 Enhanced = "4.2.1",
@@ -45,7 +47,7 @@ public sealed class EventLogTests : IDisposable
         Assert.DoesNotContain(line, static c => c is < ' ' or > '~');
         JsonObject e = (JsonObject)JsonNode.Parse(line)!;
         Assert.Equal(
-            ["time", "event", "id", "sender", "recipient", "site", "source", "peer", "tls", "stage", "attempt", "code", "enhanced", "reply", "size", "queued_seconds"],
+            ["time", "event", "id", "sender", "recipient", "site", "source", "peer", "tls", "user", "submitter", "stage", "attempt", "code", "enhanced", "reply", "size", "queued_seconds"],
             e.Select(static p => p.Key));
         Assert.Equal(("2026-03-01T12:00:00Z", "deferred", Id.ToString(), "", "ü@example.net"),
             (e["time"]!.ToString(), e["event"]!.ToString(), e["id"]!.ToString(), e["sender"]!.ToString(), e["recipient"]!.ToString()));

@@ -20,7 +20,7 @@ public class StateTableTests
     [InlineData(SmtpVerb.Expn, "-", "-", "-", "-", "-", "-")]
     [InlineData(SmtpVerb.Quit, "-", "-", "-", "-", "-", "-")]
     [InlineData(SmtpVerb.StartTls, "-", "-", "-", "-", "-", "-")]
-    [InlineData(SmtpVerb.Auth, "-", "-", "-", "-", "-", "-")]
+    [InlineData(SmtpVerb.Auth, "503", "-", "503", "503", "503", "503")]
     [InlineData(SmtpVerb.Unknown, "-", "-", "-", "-", "-", "-")]
     public void Legal_or_refused(SmtpVerb verb, params string[] expected)
     {

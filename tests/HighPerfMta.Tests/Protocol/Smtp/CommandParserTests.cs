@@ -87,6 +87,19 @@ public class CommandParserTests
     }
 
     [Theory]
+    [InlineData("FROM:<a@b>", null)]
+    [InlineData("FROM:<a@b> AUTH=<>", "<>")]
+    [InlineData("FROM:<a@b> auth=c@D.example SIZE=1", "c@d.example")]
+    [InlineData("FROM:<> AUTH=c+2Bd+3De@f", "c+d=e@f")]
+    [InlineData("FROM:<a@b> AUTH=+22c+20d+22@f", "\"c d\"@f")]
+    [InlineData("FROM:<a@b> AUTH=+C3+A4@f", "\u00E4@f")]
+    public void The_submitter_is_decoded(string arguments, string? expected)
+    {
+        Assert.Null(CommandParser.ParseMail(Encoding.UTF8.GetBytes(arguments), out MailParameters mail));
+        Assert.Equal(expected, mail.Submitter);
+    }
+
+    [Theory]
     [InlineData("", "501 5.5.4")]
     [InlineData("TO:<a@b>", "501 5.5.4")]
     [InlineData("FROM:a@b", "501 5.1.7")]
@@ -100,7 +113,12 @@ public class CommandParserTests
     [InlineData("FROM:<a@b> BODY=9BIT", "501 5.5.4")]
     [InlineData("FROM:<a@b> SMTPUTF8=yes", "501 5.5.4")]
     [InlineData("FROM:<a@b> RET=HDRS", "555 5.5.4")]
-    [InlineData("FROM:<a@b> AUTH=<>", "555 5.5.4")]
+    [InlineData("FROM:<a@b> AUTH=<", "501 5.5.4")]
+    [InlineData("FROM:<a@b> AUTH=a+2b@c", "501 5.5.4")]
+    [InlineData("FROM:<a@b> AUTH=a+2", "501 5.5.4")]
+    [InlineData("FROM:<a@b> AUTH=a+", "501 5.5.4")]
+    [InlineData("FROM:<a@b> AUTH=\u00E4@b", "501 5.5.4")]
+    [InlineData("FROM:<a@b> AUTH=postmaster", "501 5.5.4")]
     [InlineData("FROM:<ä@b>", "553 5.6.7")]
     [InlineData("FROM:<a@ä.example>", "553 5.6.7")]
     public void Mail_that_is_wrong(string arguments, string codes) =>

@@ -23,12 +23,12 @@ public class EnvelopeTests
             HeloName = "c.example",
         };
         ClientAttributes forwarded = new() { Name = "d.example" };
-        EnvelopeWithOrigin with = new(plain, "TLSv1.3", forwarded);
-        Assert.Equal("TLSv1.3", with.Tls);
+        EnvelopeWithOrigin with = new(plain, "TLSv1.3", forwarded, "alice", "<>");
+        Assert.Equal(("TLSv1.3", "alice", "<>"), (with.Tls, with.User, with.Submitter));
         Assert.Same(forwarded, with.Forwarded);
-        Assert.Null(plain.Tls);
+        Assert.Equal((null, null, null), (plain.Tls, plain.User, plain.Submitter));
         Assert.Null(plain.Forwarded);
-        foreach (PropertyInfo property in typeof(Envelope).GetProperties().Where(static p => p.Name is not (nameof(Envelope.Tls) or nameof(Envelope.Forwarded))))
+        foreach (PropertyInfo property in typeof(Envelope).GetProperties().Where(static p => p.Name is not (nameof(Envelope.Tls) or nameof(Envelope.Forwarded) or nameof(Envelope.User) or nameof(Envelope.Submitter))))
         {
             Assert.Equal(property.GetValue(plain), property.GetValue(with));
         }
