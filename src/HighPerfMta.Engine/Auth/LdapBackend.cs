@@ -15,6 +15,8 @@ public sealed class LdapBackend : ICredentialBackend
 {
     private const int MaxAddresses = 1000;
 
+    private const int StartTlsAttempts = 10;
+
     private readonly LdapOptions _options;
     private readonly SemaphoreSlim _turns;
 
@@ -148,6 +150,26 @@ public sealed class LdapBackend : ICredentialBackend
         }
     }
 
+    /// <summary>
+    /// StartTLS is refused with operationsError while another operation is under way (RFC 4511 §4.14.2), and a server may still be busy with one that it has answered already: so it is asked for
+    /// again, each time after an answer. Without TLS nothing secret is sent.
+    /// </summary>
+    private static void StartTls(LdapConnection connection)
+    {
+        for (int attempt = 1; ; attempt++)
+        {
+            try
+            {
+                connection.SessionOptions.StartTransportLayerSecurity(null);
+                return;
+            }
+            catch (DirectoryOperationException e) when (e.Response?.ResultCode == ResultCode.OperationsError && attempt < StartTlsAttempts)
+            {
+                // It was busy.
+            }
+        }
+    }
+
     private LdapConnection Open()
     {
         LdapConnection connection = new(new LdapDirectoryIdentifier(_options.Host, _options.Port)) { Timeout = _options.Timeout, AutoBind = false };
@@ -165,7 +187,7 @@ public sealed class LdapBackend : ICredentialBackend
             if (_options.StartTls)
             {
                 Reach(connection);
-                connection.SessionOptions.StartTransportLayerSecurity(null);
+                StartTls(connection);
             }
 
             return connection;

@@ -83,10 +83,28 @@ internal sealed class DovecotInstance : IAsyncDisposable
     /// <summary>Ends it with all its processes, at once.</summary>
     public async Task KillAsync()
     {
-        await Peer.RunAsync("kill", ["-KILL", .. await ChildrenAsync(), _process!.Id.ToString(CultureInfo.InvariantCulture)]);
+        string[] children = await ChildrenAsync();
+        await Peer.RunAsync("kill", ["-KILL", .. children, _process!.Id.ToString(CultureInfo.InvariantCulture)]);
         await _process.WaitForExitAsync();
+
+        // As long as one of them lives, its sockets do, and another Dovecot does not start beside it.
+        await Eventually.TrueAsync(() => Task.FromResult(children.All(IsGone)), () => "Dovecot's processes do not end");
         _process.Dispose();
         _process = null;
+    }
+
+    /// <summary>Ended, whether somebody has taken notice of it or not.</summary>
+    private static bool IsGone(string process)
+    {
+        try
+        {
+            string status = File.ReadAllText($"/proc/{process}/stat");
+            return status[(status.LastIndexOf(')') + 2)..].StartsWith('Z');
+        }
+        catch (IOException)
+        {
+            return true;
+        }
     }
 
     private async Task<string[]> ChildrenAsync()

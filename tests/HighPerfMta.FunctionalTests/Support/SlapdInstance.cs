@@ -69,7 +69,7 @@ internal sealed class SlapdInstance : IAsyncDisposable
             suffix "dc=test"
             directory {_folder.File("db")}
             access to attrs=userPassword by anonymous auth by * none
-            access to * by dn.exact="cn=reader,dc=test" read by anonymous auth by * none
+            access to * by dn.exact="cn=reader,dc=test" read by self read by anonymous auth by * none
             """);
         await File.WriteAllTextAsync(_folder.File("people.ldif"), """
             dn: dc=test
