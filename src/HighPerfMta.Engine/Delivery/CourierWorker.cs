@@ -238,6 +238,7 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
         return JobResult.Tried;
     }
 
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder))]
     private async ValueTask TransactAsync(DeliveryTask task, int i, bool begun)
     {
         PrepareNext(i);
