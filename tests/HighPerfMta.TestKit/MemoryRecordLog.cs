@@ -14,6 +14,7 @@ public sealed class MemoryRecordLog : IRecordLog
     private const ulong Salt = 42;
     private readonly SortedDictionary<long, Record> _records = [];
     private readonly List<(long Address, TaskCompletionSource Done)> _waiters = [];
+    private readonly HashSet<long> _lost = [];
     private readonly HashSet<long> _unreadable = [];
     private readonly Lock _gate = new();
     private FaultyDisk _disk = new();
@@ -142,13 +143,14 @@ public sealed class MemoryRecordLog : IRecordLog
         Task wait;
         lock (_gate)
         {
-            bool known = record.Length == 0 || _records.ContainsKey(record.Address);
-            if (record.Address < DurableAddress && known)
+            // One that was durable and then truncated was durable all the same.
+            bool lost = record.Length != 0 && _lost.Contains(record.Address);
+            if (record.Address < DurableAddress && !lost)
             {
                 return default;
             }
 
-            if (Condition is LogCondition.Failing or LogCondition.Closed || !known)
+            if (Condition is LogCondition.Failing or LogCondition.Closed || lost)
             {
                 throw new LogUnavailableException("the record is gone", LogCondition.Failing);
             }
@@ -203,6 +205,7 @@ public sealed class MemoryRecordLog : IRecordLog
             foreach (long address in _records.Keys.Where(a => a >= DurableAddress).ToArray())
             {
                 _records.Remove(address);
+                _lost.Add(address);
             }
 
             waiters = [.. _waiters];
