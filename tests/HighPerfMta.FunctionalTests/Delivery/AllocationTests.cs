@@ -7,6 +7,7 @@ using HighPerfMta.LoadGen.Load;
 namespace HighPerfMta.FunctionalTests.Delivery;
 
 /// <summary>What the whole server allocates for a relayed message, by its own count: reception, queue, delivery, event log.</summary>
+[Collection(AloneCollection.Name)]
 public partial class AllocationTests
 {
     private const int Warming = 16_000;

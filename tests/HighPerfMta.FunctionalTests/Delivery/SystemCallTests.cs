@@ -7,6 +7,7 @@ using HighPerfMta.LoadGen.Load;
 namespace HighPerfMta.FunctionalTests.Delivery;
 
 /// <summary>System calls and flushes are what a relayed message costs the kernel. Their numbers hardly depend on the machine.</summary>
+[Collection(AloneCollection.Name)]
 public class SystemCallTests
 {
     private const int Warming = 6000;
