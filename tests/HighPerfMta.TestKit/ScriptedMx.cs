@@ -149,9 +149,9 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
 
                 await connection.CloseAsync();
             }
-            catch (Exception e) when (e is IOException or SocketException or OperationCanceledException or InvalidOperationException or ArgumentOutOfRangeException)
+            catch (Exception e) when (e is IOException or SocketException or OperationCanceledException or InvalidOperationException)
             {
-                // The client is gone. One in memory that aborts ends the pipe under the writer, which then finds no room where it was told of some.
+                // The client is gone.
             }
 
             await connection.DisposeAsync();

@@ -197,8 +197,10 @@ public class CourierAheadTests
                 for (int i = 0; i < tasks.Length; i++)
                 {
                     Task sending = bench.Courier.DeliverAsync(tasks[i], CancellationToken.None).AsTask();
-                    while (!sending.IsCompleted)
+                    for (int turn = 0; !sending.IsCompleted; turn++)
                     {
+                        Assert.True(turn < 60_000, $"message {i}, {hit} hit at {at}, hangs {Volatile.Read(ref hangs)}: {string.Join(" | ", bench.Mx.Lines)}");
+
                         // Time stands still but for the message that the peer leaves without an answer.
                         bench.Time.Advance(i == target && Volatile.Read(ref hangs) ? TimeSpan.FromMinutes(1) : TimeSpan.Zero);
                         await Task.Delay(1, TestContext.Current.CancellationToken);
