@@ -33,6 +33,18 @@ public class LoadTests
     }
 
     [Fact]
+    public async Task What_is_due_while_both_ends_warm_up_counts_and_has_no_latency()
+    {
+        await using var sink = Sink();
+        var options = Source(sink) with { Connections = 2, Count = 10, Rate = 100, WarmUp = TimeSpan.FromMilliseconds(50) };
+
+        var report = await new SourceRunner(options).RunAsync(CancellationToken.None).WaitAsync(Limit);
+
+        Assert.Equal(10, report.Accepted);
+        Assert.Equal(5, report.LatencyMs!.Count);
+    }
+
+    [Fact]
     public async Task A_group_of_commands_larger_than_the_message_still_travels_with_the_end_of_the_one_before()
     {
         await using var sink = Sink();
