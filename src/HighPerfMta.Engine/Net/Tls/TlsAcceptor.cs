@@ -75,6 +75,8 @@ public sealed partial class TlsAcceptor : IDisposable
     /// <summary>A handshake has to be over within this time; whoever calls aborts the connection then.</summary>
     public TimeSpan HandshakeTimeout { get; }
 
+    internal HandshakeGate Gate => _gate;
+
     /// <summary>A handshake that begins now would be given up.</summary>
     public bool IsFull => _gate.IsFull;
 
