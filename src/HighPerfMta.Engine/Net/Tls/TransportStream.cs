@@ -72,7 +72,7 @@ internal sealed class TransportStream(IConnection below, HandshakeTurn? turn = n
             if (!read.IsCompleted)
             {
                 _inline = 0;
-                turn?.End();
+                EndTurn();
             }
 
             ReadResult result = await read;
@@ -129,6 +129,14 @@ internal sealed class TransportStream(IConnection below, HandshakeTurn? turn = n
     public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
 
     public override void SetLength(long value) => throw new NotSupportedException();
+
+    private void EndTurn()
+    {
+        if (IsHandshaking)
+        {
+            turn?.End();
+        }
+    }
 
     /// <summary>Goes on on the pool.</summary>
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder))]
