@@ -102,7 +102,9 @@ internal sealed partial class SmtpSession
         {
             if (!_stopRequested)
             {
-                acceptor.Report(failure, _connection.Remote, detail, _context.Guard.MayTell(ClientAddress, out _));
+                // Plain text after STARTTLS is told as what it is.
+                bool tells = (failure != TlsFailure.Plaintext || Listener.Tls == TlsMode.Implicit) && _context.Guard.MayTell(ClientAddress, out _);
+                acceptor.Report(failure, _connection.Remote, detail, tells);
             }
 
             return failure;

@@ -35,7 +35,12 @@ public class SlowTests
         var ready = Path.Combine(Directory.CreateTempSubdirectory("hpload-").FullName, "ready");
         var runner = new SlowRunner(new SlowOptions
         {
-            Target = host.Server.Endpoints[0], Sessions = 12, Every = TimeSpan.FromMilliseconds(100), Duration = TimeSpan.FromMinutes(5), Ramp = TimeSpan.Zero, ReadyFile = ready,
+            Target = host.Server.Endpoints[0],
+            Sessions = 12,
+            Every = TimeSpan.FromMilliseconds(100),
+            Duration = TimeSpan.FromMinutes(5),
+            Ramp = TimeSpan.Zero,
+            ReadyFile = ready,
         });
         using CancellationTokenSource end = new();
         var running = runner.RunAsync(end.Token);
