@@ -1,3 +1,4 @@
+using System.Diagnostics.Metrics;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
@@ -6,6 +7,7 @@ using HighPerfMta.Engine.Net;
 using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Routing;
 using HighPerfMta.Engine.Smtp;
+using HighPerfMta.Engine.Smtp.Guard;
 using HighPerfMta.Protocol.Proxy;
 using HighPerfMta.Protocol.Smtp;
 using Microsoft.Extensions.Logging;
@@ -23,13 +25,13 @@ public sealed class ReceptionHost : IAsyncDisposable
 
     public ReceptionHost(
         SmtpServerOptions? options = null, TimeProvider? time = null, RecordingIntake? intake = null, ILoggerFactory? loggers = null,
-        int descriptors = int.MaxValue, TlsAcceptor? tls = null, AuthenticationRoom? auth = null)
+        int descriptors = int.MaxValue, TlsAcceptor? tls = null, AuthenticationRoom? auth = null, IMeterFactory? meters = null)
     {
         time ??= TimeProvider.System;
         Intake = intake ?? new RecordingIntake();
         Options = options ?? Loopback();
         _wheel = new DeadlineWheel(time);
-        Server = new SmtpServer(Options, Intake, Events, _wheel, time, loggers ?? NullLoggerFactory.Instance, descriptors, tls: tls, auth: auth);
+        Server = new SmtpServer(Options, Intake, Events, _wheel, time, loggers ?? NullLoggerFactory.Instance, descriptors, meters, tls, auth);
         _auth = auth;
     }
 
@@ -48,7 +50,7 @@ public sealed class ReceptionHost : IAsyncDisposable
         Listeners = [new ListenerOptions(new IPEndPoint(IPAddress.Loopback, 0), profile)],
     };
 
-    /// <summary>A host as the options of a dialogue ask: profile, client, domains, refusal, limit.*, auth and backend with <see cref="TestUsers"/>.</summary>
+    /// <summary>A host as the options of a dialogue ask: profile, client, domains, refusal, limit.*, guard.*, auth and backend with <see cref="TestUsers"/>.</summary>
     public static ReceptionHost For(Dialogue dialogue, TimeProvider? time = null, TlsAcceptor? tls = null)
     {
         ArgumentNullException.ThrowIfNull(dialogue);
@@ -63,6 +65,11 @@ public sealed class ReceptionHost : IAsyncDisposable
         if (dialogue.Options.GetValueOrDefault("auth") is { } mode)
         {
             options = options with { Listeners = [options.Listeners[0] with { Auth = Enum.Parse<AuthMode>(mode, ignoreCase: true) }] };
+        }
+
+        if (GuardOf(dialogue) is { } guard)
+        {
+            options = options with { Guard = guard, Listeners = [options.Listeners[0] with { Guard = true }] };
         }
 
         ReceptionHost host = new(options, time, tls: tls, auth: AuthOf(dialogue, time ?? TimeProvider.System));
@@ -95,6 +102,28 @@ public sealed class ReceptionHost : IAsyncDisposable
         RecipientsPerHour = int.Parse(dialogue.Options.GetValueOrDefault("limit.user_recipients") ?? "0", CultureInfo.InvariantCulture),
         Rules = [new SenderRule([TestUsers.Name], [AddressPattern.TryParse("*@alice.example", out AddressPattern? pattern) ? pattern : AddressPattern.All])],
     };
+
+    /// <summary>Null: no option asks for it. Errors are answered at once.</summary>
+    private static GuardOptions? GuardOf(Dialogue dialogue)
+    {
+        if (!dialogue.Options.Keys.Any(static k => k.StartsWith("guard.", StringComparison.Ordinal)))
+        {
+            return null;
+        }
+
+        return new GuardOptions
+        {
+            ErrorDelay = TimeSpan.Zero,
+            JunkCommands = Number("guard.junk_commands"),
+            SessionCommandsPerMinute = Number("guard.commands"),
+            AddressMessagesPerMinute = Number("guard.messages"),
+            NetworkMessagesPerMinute = Number("guard.network_messages"),
+            AddressRecipientsPerMinute = Number("guard.recipients"),
+            NetworkRecipientsPerMinute = Number("guard.network_recipients"),
+        };
+
+        int Number(string name) => int.Parse(dialogue.Options.GetValueOrDefault(name) ?? "0", CultureInfo.InvariantCulture);
+    }
 
     private static RouteTable? RoutesOf(Dialogue dialogue) => dialogue.Options.GetValueOrDefault("reject") is { } domain
         ? new RouteTable([new Route([domain], new NextHop(NextHopKind.Reject))])

@@ -5,6 +5,7 @@ using HighPerfMta.Engine.Intake;
 using HighPerfMta.Engine.Net;
 using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Observability;
+using HighPerfMta.Engine.Smtp.Guard;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
 using Microsoft.Extensions.Logging;
@@ -36,6 +37,7 @@ internal sealed class SmtpContext
         Senders = new SenderRules(options.Submission);
         Rates = new UserRates(options.Submission, time);
         Relay = new RelayPolicy(options.Relay);
+        Guard = new ReceptionGuard(options.Guard, Relay, time, metrics, logger);
         Greeting = new SmtpReply(220, EnhancedCode.None, $"{options.Hostname} ESMTP");
         HeloReply = new SmtpReply(250, EnhancedCode.None, options.Hostname);
         _ehloReplies = [.. Enumerable.Range(0, 4).Select(offers => MakeEhloReply(options, (Offers)offers, ""))];
@@ -72,6 +74,8 @@ internal sealed class SmtpContext
     public SmtpMetrics Metrics { get; }
 
     public RelayPolicy Relay { get; }
+
+    public ReceptionGuard Guard { get; }
 
     public string Hostname { get; }
 

@@ -1,6 +1,7 @@
 using System.Net;
 using HighPerfMta.Engine.Auth;
 using HighPerfMta.Engine.Routing;
+using HighPerfMta.Engine.Smtp.Guard;
 
 namespace HighPerfMta.Engine.Smtp;
 
@@ -60,6 +61,12 @@ public sealed record ListenerOptions(IPEndPoint Address, ListenerProfile Profile
 
     /// <summary>Whether clients may log in, and how.</summary>
     public AuthMode Auth { get; init; }
+
+    /// <summary>The limits of <see cref="GuardOptions"/> hold here.</summary>
+    public bool Guard { get; init; }
+
+    /// <summary>How long the greeting keeps guarded clients waiting; whoever speaks meanwhile is no mail server. Zero: they are greeted at once.</summary>
+    public TimeSpan GreetDelay { get; init; }
 }
 
 /// <summary>Who may send where: <c>[relay]</c>.</summary>
@@ -122,6 +129,8 @@ public sealed record SmtpServerOptions
     public LimitOptions Limits { get; init; } = new();
 
     public SubmissionOptions Submission { get; init; } = new();
+
+    public GuardOptions Guard { get; init; } = new();
 
     /// <summary>A recipient whose route is <c>reject</c> is refused at RCPT, so that nobody needs a report. Null: no such route.</summary>
     public IRouteTable? Routes { get; init; }

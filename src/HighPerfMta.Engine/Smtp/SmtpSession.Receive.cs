@@ -47,12 +47,18 @@ internal sealed partial class SmtpSession
         if (reply is null)
         {
             _errors = 0;
+            _guard?.Accepted();
             _context.Metrics.Accepted.Add(1);
             _transport.WriteQueued(queued);
             return null;
         }
 
-        return Write(reply) ? SessionEnd.Closed : null;
+        if (Write(reply))
+        {
+            return SessionEnd.Closed;
+        }
+
+        return reply.Code < 500 || DelayOfError <= TimeSpan.Zero || await HoldBackAsync() ? null : SessionEnd.ClientClosed;
     }
 
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
@@ -234,8 +240,8 @@ internal sealed partial class SmtpSession
     }
 
     /// <summary>
-    /// The next octets of a message. Replies that wait (354 among them) are sent first when there are none yet. Each wait has the data time-out;
-    /// the session's own bounds a client that feeds octet by octet.
+    /// The next octets of a message. Replies that wait (354 among them) are sent first when there are none yet. Each wait has the data time-out, of guarded clients less what the message is
+    /// behind; the session's own bounds the others that feed octet by octet.
     /// </summary>
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<(Wait Wait, ReadResult Result, SmtpReply? Timeout)> WaitForOctetsAsync()
@@ -250,7 +256,8 @@ internal sealed partial class SmtpSession
                 }
 
                 _commandSince = _context.Time.GetTimestamp();
-                TimeSpan wait = TimeLeft(_context.Limits.DataTimeout, out SmtpReply timeout);
+                TimeSpan wait = TimeLeft(_context.Limits.DataTimeout - _behind, out SmtpReply timeout);
+                timeout = timeout == Replies.Timeout && _behind > TimeSpan.Zero ? GuardReplies.TooSlow : timeout;
                 if (wait <= TimeSpan.Zero)
                 {
                     return (Wait.TimedOut, default, timeout);
@@ -262,10 +269,13 @@ internal sealed partial class SmtpSession
                     _transport.AdvanceTo(result.Buffer.Start, result.Buffer.End);
                     return (Wait.TimedOut, default, timeout);
                 }
+
+                NoteWait(_commandSince);
             }
 
             if (!result.Buffer.IsEmpty)
             {
+                NoteOctets(result.Buffer.Length);
                 return (Wait.Octets, result, null);
             }
 

@@ -54,9 +54,9 @@ internal static partial class ServeCommand
 
     private static void Reload(MtaHost? host, ILogger logger)
     {
-        if (host?.ReloadCertificates() == true)
+        if (host?.ReloadFiles() == true)
         {
-            ReloadedCertificates(logger);
+            ReloadedFiles(logger);
         }
         else
         {
@@ -109,8 +109,8 @@ internal static partial class ServeCommand
     [LoggerMessage(2, LogLevel.Debug, "the start failed")]
     private static partial void StartFailed(ILogger logger, Exception error);
 
-    [LoggerMessage(4, LogLevel.Information, "SIGHUP: the files of certificates were looked at; the rest of the configuration is read at the start only")]
-    private static partial void ReloadedCertificates(ILogger logger);
+    [LoggerMessage(4, LogLevel.Information, "SIGHUP: the files of certificates and of networks were looked at; the rest of the configuration is read at the start only")]
+    private static partial void ReloadedFiles(ILogger logger);
 
     [LoggerMessage(3, LogLevel.Warning, "SIGHUP: the configuration is read at the start only; restart the server to change it")]
     private static partial void NoReload(ILogger logger);

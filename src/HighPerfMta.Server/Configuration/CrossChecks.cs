@@ -21,6 +21,7 @@ internal static class CrossChecks
         Loops(configuration, problems);
         Tls(configuration, problems, placeOf);
         AuthChecks.Run(configuration, problems, placeOf);
+        GuardChecks.Run(configuration, problems, placeOf);
         NotMore("limits.connections_per_ip", configuration.Limits.ConnectionsPerIp, "limits.connections", configuration.Limits.Connections, problems, placeOf);
         NotMore("delivery.connections_per_site", configuration.Delivery.ConnectionsPerSite, "delivery.connections", configuration.Delivery.Connections, problems, placeOf);
         if (configuration.Queue.SegmentSize < configuration.Queue.PageSize)

@@ -7,6 +7,7 @@ using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Engine.Routing;
 using HighPerfMta.Engine.Smtp;
+using HighPerfMta.Engine.Smtp.Guard;
 using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Queue;
 using Microsoft.Extensions.Logging;
@@ -57,6 +58,11 @@ internal sealed class ListenerDraft
     public IReadOnlyList<IPNetwork> Xclient { get; set; } = [];
 
     /// <summary>Null until <see cref="ServerConfiguration.Complete"/>: nobody wrote it.</summary>
+    public bool? Guard { get; set; }
+
+    public TimeSpan GreetDelay { get; set; }
+
+    /// <summary>Null until <see cref="ServerConfiguration.Complete"/>: nobody wrote it.</summary>
     public AuthMode? Auth { get; set; }
 }
 
@@ -89,6 +95,8 @@ internal sealed class ServerConfiguration
     public RelayOptions Relay { get; set; } = new();
 
     public LimitOptions Limits { get; set; } = new();
+
+    public GuardOptions Guard { get; set; } = new();
 
     public AuthOptions Auth { get; set; } = new();
 
@@ -135,10 +143,13 @@ internal sealed class ServerConfiguration
                 ProxyProtocol = l.ProxyProtocol,
                 Xclient = l.Xclient,
                 Auth = l.Auth ?? AuthMode.Off,
+                Guard = l.Guard ?? false,
+                GreetDelay = l.GreetDelay,
             }),
         ],
         Relay = Relay,
         Limits = Limits,
+        Guard = Guard,
         Submission = Submission with { Rules = [.. SubmissionSenders.Select(static s => new SenderRule([.. s.Users.Select(NameOf)], s.Addresses))] },
         Routes = new RouteTable(ForRouting()),
     };
@@ -155,8 +166,8 @@ internal sealed class ServerConfiguration
     public DeliveryOptions ForDelivery(IReadOnlyList<IPEndPoint> own) => Delivery with { Hostname = Hostname, OwnEndpoints = own };
 
     /// <summary>
-    /// Fills in what nobody wrote: the listener of a server without any, STARTTLS where there is a certificate for it, required for those who hand in mail, and AUTH where
-    /// others than servers come.
+    /// Fills in what nobody wrote: the listener of a server without any, STARTTLS where there is a certificate for it, required for those who hand in mail, AUTH where
+    /// others than servers come, and the guard where anyone comes.
     /// </summary>
     /// <param name="knowsListeners">Somebody wrote of listeners, rightly or not.</param>
     public void Complete(bool knowsListeners = false)
@@ -169,6 +180,7 @@ internal sealed class ServerConfiguration
         foreach (ListenerDraft listener in Listeners)
         {
             listener.Tls ??= Tls.Certificates.Count == 0 ? TlsMode.Off : listener.Profile == ListenerProfile.Submission ? TlsMode.Required : TlsMode.StartTls;
+            listener.Guard ??= listener.Profile == ListenerProfile.Mx;
             listener.Auth ??= listener.Profile == ListenerProfile.Mx || AuthBackends.Count == 0 ? AuthMode.Off : AuthMode.Tls;
         }
     }

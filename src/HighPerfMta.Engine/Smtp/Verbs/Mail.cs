@@ -24,6 +24,11 @@ internal static class Mail
             return refusal;
         }
 
+        if (session.Guarding?.TakeMessage() is { } over)
+        {
+            return over;
+        }
+
         session.Transaction.Begin(mail);
         session.State = SessionState.Sender;
         return Replies.SenderOk;

@@ -47,6 +47,12 @@ internal static class Rcpt
             return Replies.UserRecipients;
         }
 
+        if (session.Guarding?.TakeRecipient() is { } over)
+        {
+            transaction.RefusedRecipients++;
+            return over;
+        }
+
         transaction.Add(recipient);
         session.State = SessionState.Recipients;
         return Replies.RecipientOk;

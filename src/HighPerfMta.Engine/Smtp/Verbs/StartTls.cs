@@ -22,7 +22,13 @@ internal static class StartTls
             return Replies.NotImplemented;
         }
 
-        return arguments.IsEmpty ? Replies.ReadyForTls : Replies.NoArguments;
+        if (!arguments.IsEmpty)
+        {
+            return Replies.NoArguments;
+        }
+
+        // After 220 there is no other word than the handshake.
+        return session.Context.Tls!.IsFull && !session.IsKnown ? GuardReplies.TooManyHandshakes : Replies.ReadyForTls;
     }
 
     /// <summary>RFC 3207 §4: before TLS nothing but these is answered where TLS is required.</summary>
