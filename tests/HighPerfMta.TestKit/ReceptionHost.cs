@@ -48,7 +48,7 @@ public sealed class ReceptionHost : IAsyncDisposable
         Listeners = [new ListenerOptions(new IPEndPoint(IPAddress.Loopback, 0), profile)],
     };
 
-    /// <summary>A host as the options of a dialogue ask: profile, client, domains, refusal, limit.*, auth and backend with <see cref="TestUsers"/>.</summary>
+    /// <summary>A host as the options of a dialogue ask: profile, client, domains, extensions, refusal, limit.*, auth and backend with <see cref="TestUsers"/>.</summary>
     public static ReceptionHost For(Dialogue dialogue, TimeProvider? time = null, TlsAcceptor? tls = null)
     {
         ArgumentNullException.ThrowIfNull(dialogue);
@@ -63,6 +63,12 @@ public sealed class ReceptionHost : IAsyncDisposable
         if (dialogue.Options.GetValueOrDefault("auth") is { } mode)
         {
             options = options with { Listeners = [options.Listeners[0] with { Auth = Enum.Parse<AuthMode>(mode, ignoreCase: true) }] };
+        }
+
+        if (dialogue.Options.GetValueOrDefault("extensions") is { } names)
+        {
+            IEnumerable<SmtpExtensions> offered = ExtensionLines.Names.Where(n => names.Split(' ').Contains(n.Name)).Select(static n => n.Extension);
+            options = options with { Listeners = [options.Listeners[0] with { Extensions = offered.Aggregate(SmtpExtensions.None, static (all, one) => all | one) }] };
         }
 
         ReceptionHost host = new(options, time, tls: tls, auth: AuthOf(dialogue, time ?? TimeProvider.System));

@@ -89,7 +89,14 @@ internal static class MessageDetails
         details["helo"] = envelope.HeloName;
         details["body"] = envelope.Body == BodyEncoding.EightBitMime ? "8bitmime" : "7bit";
         details["smtputf8"] = envelope.SmtpUtf8;
+        if (envelope.Parameters is { } parameters)
+        {
+            details["ret"] = NullIfEmpty(parameters.ReturnText);
+            details["envid"] = parameters.EnvelopeId;
+        }
     }
+
+    private static string? NullIfEmpty(string text) => text.Length == 0 ? null : text;
 
     private static JsonArray Recipients(ReadOnlySpan<SeenJob> jobs, Envelope envelope, JobNames names, SiteNames sites)
     {
@@ -146,8 +153,18 @@ internal static class MessageDetails
         recipient["peer"] = outcome is null or { Peer: "" } ? null : outcome.Peer;
         recipient["tls"] = outcome is null or { Tls: "" } ? null : outcome.Tls;
         recipient["stage"] = outcome is null ? null : Outcomes.StageName(outcome.Stage);
-        recipient["delay_notice_sent"] = state.DelayNoticeSent;
+        recipient["delay_notice_sent"] = state.DelayNoticeSent && Reports.ReportPolicy.IsWanted(Reports.ReportKind.Delay, message.Envelope, index);
+        AddParameters(recipient, message.Envelope, index);
         return recipient;
+    }
+
+    private static void AddParameters(JsonObject recipient, Envelope envelope, int index)
+    {
+        if (envelope.Parameters?.Of(index) is { } asked)
+        {
+            recipient["notify"] = NullIfEmpty(asked.NotifyText);
+            recipient["orcpt"] = asked.OriginalRecipient;
+        }
     }
 
     private static JsonObject Finished(string address) => new()

@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Threading.Tasks.Sources;
 using HighPerfMta.Engine.Observability;
+using HighPerfMta.Engine.Reports;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
 using HighPerfMta.Queue.Async;
@@ -335,7 +336,12 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
             DeliveryOutcome outcome = task.Outcomes[i];
             RecipientState before = message.GetRecipient(recipient);
             NoteSite(outcome);
-            if (outcome.Status == DeliveryStatus.Delivered)
+            if (outcome.Status == DeliveryStatus.Delivered && !task.PassesDsn && ReportPolicy.IsWanted(ReportKind.Relayed, message.Envelope, recipient))
+            {
+                (Batch[place].Failures ??= []).Add((recipient, outcome));
+                Batch[place].HasDeliveries = true;
+            }
+            else if (outcome.Status == DeliveryStatus.Delivered)
             {
                 _updates[count++] = new RecipientUpdate(recipient, OutcomeRecorder.Delivered(before, outcome, now));
                 _services.Recorder.Write(MailEventKind.Delivered, message, recipient, Site.Key, outcome, before.Attempts + 1, now);

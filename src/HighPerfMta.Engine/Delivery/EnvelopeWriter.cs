@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Buffers.Text;
 using System.Text;
 using HighPerfMta.Protocol.Addresses;
+using HighPerfMta.Protocol.Smtp;
 
 namespace HighPerfMta.Engine.Delivery;
 
@@ -13,7 +14,10 @@ internal static class EnvelopeWriter
     /// <param name="size">SIZE= (RFC 1870); negative leaves it out.</param>
     /// <param name="eightBit">BODY=8BITMIME (RFC 6152).</param>
     /// <param name="smtpUtf8">SMTPUTF8 (RFC 6531).</param>
-    public static void Mail(IBufferWriter<byte> output, EmailAddress? sender, long size, bool eightBit, bool smtpUtf8)
+    /// <param name="parameters">What the sender asked for; null: nothing.</param>
+    /// <param name="peer">What the peer announced: it is told of what it knows.</param>
+    public static void Mail(
+        IBufferWriter<byte> output, EmailAddress? sender, long size, bool eightBit, bool smtpUtf8, EnvelopeParameters? parameters, PeerCapabilities peer)
     {
         output.Write("MAIL FROM:<"u8);
         if (sender is not null)
@@ -38,14 +42,31 @@ internal static class EnvelopeWriter
             output.Write(" SMTPUTF8"u8);
         }
 
+        if (parameters is not null && peer.Dsn)
+        {
+            Parameter(output, " RET="u8, parameters.ReturnText);
+            Parameter(output, " ENVID="u8, parameters.EnvelopeId);
+        }
+
         output.Write("\r\n"u8);
     }
 
-    public static void Rcpt(IBufferWriter<byte> output, EmailAddress recipient)
+    /// <param name="output">Where the command goes.</param>
+    /// <param name="recipient">The forward-path.</param>
+    /// <param name="parameters">What the sender asked for; null: nothing.</param>
+    /// <param name="peer">What the peer announced.</param>
+    public static void Rcpt(IBufferWriter<byte> output, EmailAddress recipient, RecipientParameters? parameters, PeerCapabilities peer)
     {
         output.Write("RCPT TO:<"u8);
         Address(output, recipient);
-        output.Write(">\r\n"u8);
+        output.Write(">"u8);
+        if (parameters is not null && peer.Dsn)
+        {
+            Parameter(output, " NOTIFY="u8, parameters.NotifyText);
+            Parameter(output, " ORCPT="u8, parameters.OriginalRecipient is not { } original || peer.SmtpUtf8 ? parameters.OriginalRecipient : OriginalRecipient.ToAscii(original));
+        }
+
+        output.Write("\r\n"u8);
     }
 
     /// <summary>RFC 3030 §2.</summary>
@@ -68,6 +89,16 @@ internal static class EnvelopeWriter
         }
 
         output.Advance(length);
+    }
+
+    /// <summary>A parameter that has a value; its text was checked when it came, and again when it was read back.</summary>
+    private static void Parameter(IBufferWriter<byte> output, ReadOnlySpan<byte> keyword, string? value)
+    {
+        if (!string.IsNullOrEmpty(value))
+        {
+            output.Write(keyword);
+            Encoding.UTF8.GetBytes(value, output);
+        }
     }
 
     private static void Number(IBufferWriter<byte> output, long number)

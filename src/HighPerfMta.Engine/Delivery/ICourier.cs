@@ -24,6 +24,11 @@ public sealed class DeliveryTask
     /// </summary>
     public DeliveryTask? Next { get; set; }
 
+    /// <summary>
+    /// The peer knows DSN (RFC 3461), and has been told what the sender asked for: what becomes of the message is its to tell. Set by the courier.
+    /// </summary>
+    public bool PassesDsn { get; set; }
+
     /// <summary>What of this transaction has left with an earlier one. The courier's alone to write.</summary>
     internal SentAhead Ahead { get; set; }
 }

@@ -1,5 +1,4 @@
 using System.Buffers;
-using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
 
 namespace HighPerfMta.Engine.Delivery;
@@ -73,21 +72,20 @@ internal sealed partial class SmtpCourier
 
     private void WriteAheadEnvelope(DeliveryTask task)
     {
-        Envelope envelope = task.Message.Envelope;
         if (_peerCan.Chunking)
         {
             _link!.Write("RSET\r\n"u8);
         }
 
-        EnvelopeWriter.Mail(_link!.Output, envelope.Sender, _peerCan.SizeExtension ? task.Message.Size : -1, _eightBit, _utf8);
+        WriteMail(task);
         for (int i = 0; i < task.RecipientCount; i++)
         {
-            EnvelopeWriter.Rcpt(_link.Output, envelope.Recipients[task.RecipientIndexes[i]]);
+            WriteRcpt(task, i);
         }
 
         if (!_peerCan.Chunking)
         {
-            _link.Write("DATA\r\n"u8);
+            _link!.Write("DATA\r\n"u8);
         }
     }
 

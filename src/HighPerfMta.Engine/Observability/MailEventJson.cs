@@ -35,6 +35,18 @@ internal static class MailEventJson
             WriteForwarded(json, forwarded);
         }
 
+        if (e.Parameters is { } parameters)
+        {
+            WriteText(json, "ret"u8, NullIfEmpty(parameters.ReturnText));
+            WriteText(json, "envid"u8, parameters.EnvelopeId);
+        }
+
+        if (e.RecipientParameters is { } asked)
+        {
+            WriteText(json, "notify"u8, NullIfEmpty(asked.NotifyText));
+            WriteText(json, "orcpt"u8, asked.OriginalRecipient);
+        }
+
         WriteNumber(json, "attempt"u8, e.Attempt);
         WriteNumber(json, "code"u8, e.Code);
         WriteText(json, "enhanced"u8, e.Enhanced);
@@ -60,6 +72,8 @@ internal static class MailEventJson
         WriteText(json, "source"u8, forwarded.Source);
         json.WriteEndObject();
     }
+
+    private static string? NullIfEmpty(string text) => text.Length == 0 ? null : text;
 
     private static void WriteText(Utf8JsonWriter json, ReadOnlySpan<byte> name, string? value)
     {

@@ -1,6 +1,7 @@
 using System.Net;
 using HighPerfMta.Engine.Auth;
 using HighPerfMta.Engine.Routing;
+using HighPerfMta.Protocol.Smtp;
 
 namespace HighPerfMta.Engine.Smtp;
 
@@ -60,6 +61,9 @@ public sealed record ListenerOptions(IPEndPoint Address, ListenerProfile Profile
 
     /// <summary>Whether clients may log in, and how.</summary>
     public AuthMode Auth { get; init; }
+
+    /// <summary>Extensions that are offered here, as far as they are possible on a listener of the profile; those that every server has are not among them.</summary>
+    public SmtpExtensions Extensions { get; init; } = ExtensionLines.All;
 }
 
 /// <summary>Who may send where: <c>[relay]</c>.</summary>

@@ -206,6 +206,11 @@ internal sealed partial class SmtpSession
             ClientAddress = ClientAddress,
             HeloName = HeloName,
         };
+        if (Transaction.MakeParameters() is { } parameters)
+        {
+            envelope = new EnvelopeWithParameters(envelope, parameters);
+        }
+
         string? submitter = IsTrusted ? Transaction.Mail.Submitter : null;
         return Tls is null && User is null && submitter is null && Forwarded is null
             ? envelope

@@ -21,10 +21,10 @@ internal static class Explanations
         return ForStatus(outcome.Enhanced) ?? ForStage(outcome);
     }
 
-    /// <summary>The Status field: class 5 for a failure and 4 for a delay, whatever the class of the last reply (RFC 3464 §2.3.4).</summary>
+    /// <summary>The Status field: class 5 for a failure, 4 for a delay and 2 for success, whatever the class of the last reply (RFC 3464 §2.3.4).</summary>
     public static EnhancedCode StatusFor(DeliveryOutcome outcome, ReportAction action)
     {
-        byte @class = (byte)(action == ReportAction.Failed ? 5 : 4);
+        byte @class = (byte)(action switch { ReportAction.Failed => 5, ReportAction.Delayed => 4, _ => 2 });
         if (outcome.Stage == DeliveryStage.Expiry && outcome.Enhanced.IsNone)
         {
             return new EnhancedCode(@class, 4, 7);

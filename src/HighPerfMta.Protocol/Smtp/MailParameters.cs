@@ -19,4 +19,7 @@ public readonly struct MailParameters
 
     /// <summary>AUTH= (RFC 4954 §5), as text: who handed the message in first, or <c>&lt;&gt;</c> where nobody knows; null when absent. Only a trusted client is to be believed.</summary>
     public string? Submitter { get; init; }
+
+    /// <summary>What was asked for beyond that; null: nothing.</summary>
+    public EnvelopeParameters? Extended { get; init; }
 }

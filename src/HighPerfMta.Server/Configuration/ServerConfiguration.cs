@@ -5,9 +5,11 @@ using HighPerfMta.Engine.Dns;
 using HighPerfMta.Engine.Intake;
 using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Observability;
+using HighPerfMta.Engine.Reports;
 using HighPerfMta.Engine.Routing;
 using HighPerfMta.Engine.Smtp;
 using HighPerfMta.Protocol.Addresses;
+using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
 using Microsoft.Extensions.Logging;
 
@@ -58,6 +60,8 @@ internal sealed class ListenerDraft
 
     /// <summary>Null until <see cref="ServerConfiguration.Complete"/>: nobody wrote it.</summary>
     public AuthMode? Auth { get; set; }
+
+    public IReadOnlyList<SmtpExtensions> Extensions { get; set; } = [.. ExtensionLines.Names.Select(static n => n.Extension)];
 }
 
 /// <summary>One <c>[[route]]</c> as it is read.</summary>
@@ -114,6 +118,9 @@ internal sealed class ServerConfiguration
 
     public LogOptions Log { get; set; } = new();
 
+    /// <summary>Octets of the largest message that a report returns whole.</summary>
+    public long ReturnSize { get; set; } = ReportsRoom.DefaultReturnSize;
+
     public EventLogOptions Events { get; set; } = new() { Folder = "" };
 
     /// <summary>Where the admin socket is.</summary>
@@ -135,6 +142,7 @@ internal sealed class ServerConfiguration
                 ProxyProtocol = l.ProxyProtocol,
                 Xclient = l.Xclient,
                 Auth = l.Auth ?? AuthMode.Off,
+                Extensions = ExtensionSettings.Combine(l.Extensions),
             }),
         ],
         Relay = Relay,

@@ -28,7 +28,7 @@ internal static class SettingsTable
     /// <summary>The tables, in the order of the reference.</summary>
     public static IReadOnlyList<Section> Sections { get; } =
     [
-        Listener(), Tls(), Relay(), Limits(), AuthSettings.Auth, AuthSettings.Backend, SubmissionSettings.Submission, SubmissionSettings.Senders, Queue(), Retry(), RouteSection(), Delivery(), Dns(), Admin(), Log(), Events(),
+        Listener(), Tls(), Relay(), Limits(), AuthSettings.Auth, AuthSettings.Backend, SubmissionSettings.Submission, SubmissionSettings.Senders, Queue(), Retry(), ExtensionSettings.Reports, RouteSection(), Delivery(), Dns(), Admin(), Log(), Events(),
     ];
 
     private static Setting<ServerConfiguration, T> Of<T>(
@@ -65,7 +65,8 @@ internal static class SettingsTable
         { DefaultText = "`[]`" },
         new Setting<ListenerDraft, IReadOnlyList<System.Net.IPNetwork>>("xclient", Kinds.ListOf(Kinds.ClientNetwork), static l => l.Xclient, static (l, v) => l.Xclient = v,
             "Clients that may use XCLIENT and XFORWARD, so speak for others.")
-        { DefaultText = "`[]`" });
+        { DefaultText = "`[]`" },
+        ExtensionSettings.Listener);
 
     private static SingleSection Tls() => new(
         "tls",

@@ -3,12 +3,12 @@ using HighPerfMta.Protocol.Smtp;
 
 namespace HighPerfMta.Engine.Smtp.Verbs;
 
-/// <summary>MAIL FROM (RFC 5321 §4.1.1.2) with SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531) and AUTH (RFC 4954 §5).</summary>
+/// <summary>MAIL FROM (RFC 5321 §4.1.1.2) with SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), AUTH (RFC 4954 §5), and what else the session offers.</summary>
 internal static class Mail
 {
     public static SmtpReply Handle(SmtpSession session, ReadOnlySpan<byte> arguments)
     {
-        if (CommandParser.ParseMail(arguments, out MailParameters mail) is { } syntax)
+        if (CommandParser.ParseMail(arguments, out MailParameters mail, session.Extensions) is { } syntax)
         {
             return syntax;
         }

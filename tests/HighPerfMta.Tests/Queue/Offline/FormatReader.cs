@@ -73,7 +73,8 @@ internal sealed class FormatReader
     public static (string Fields, byte[] Octets) ReadAccepted(byte[] payload)
     {
         Cursor cursor = new(payload);
-        Assert.Equal(1, cursor.U8());
+        byte version = cursor.U8();
+        Assert.InRange(version, 1, 2);
         byte flags = cursor.U8();
         DateTime time = new(cursor.I64(), DateTimeKind.Utc);
         string client = (flags & 4) != 0 ? Convert.ToHexString(cursor.Octets(4)) : (flags & 8) != 0 ? Convert.ToHexString(cursor.Octets(16)) : "";
@@ -97,7 +98,25 @@ internal sealed class FormatReader
             }
         }
 
-        return ($"{flags & 3} {time:O} {client} {helo} <{sender}> {string.Join(',', recipients)} [{string.Join(' ', chunks)}]", cursor.Rest());
+        string parameters = version == 2 ? " " + ReadParameters(cursor) : "";
+        return ($"{flags & 3} {time:O} {client} {helo} <{sender}> {string.Join(',', recipients)} [{string.Join(' ', chunks)}]{parameters}", cursor.Rest());
+    }
+
+    private static string ReadParameters(Cursor cursor)
+    {
+        List<string> parameters = [];
+        for (byte tag = cursor.U8(); tag != 0; tag = cursor.U8())
+        {
+            parameters.Add(tag switch
+            {
+                1 => $"ret {cursor.U8()}",
+                2 => $"envid {cursor.Text()}",
+                3 => $"recipient {cursor.Number()} notify {cursor.U8()} orcpt {cursor.Text()}",
+                _ => throw new InvalidDataException($"tag {tag}"),
+            });
+        }
+
+        return string.Join(", ", parameters);
     }
 
     /// <summary>A record of states: its number, and the states; null: the message is finished.</summary>

@@ -1,0 +1,118 @@
+using System.Text;
+
+namespace HighPerfMta.Protocol.Smtp;
+
+/// <summary>Parameters of extensions that not every client is offered.</summary>
+public static partial class CommandParser
+{
+    /// <summary>Octets of the value of ENVID (RFC 3461 §5.4).</summary>
+    public const int MaxEnvelopeId = 100;
+
+    /// <summary>What such parameters of MAIL have said so far.</summary>
+    private struct MailExtras
+    {
+        public ReturnContent Return;
+        public string? EnvelopeId;
+
+        public readonly EnvelopeParameters? Make() =>
+            Return == ReturnContent.Unsaid && EnvelopeId is null ? null : new EnvelopeParameters { Return = Return, EnvelopeId = EnvelopeId };
+    }
+
+    /// <summary>Null when the parameter of MAIL is right, otherwise the refusal.</summary>
+    private static SmtpReply? ParseExtra(ReadOnlySpan<byte> keyword, ReadOnlySpan<byte> value, bool hasValue, SmtpExtensions offered, ref MailExtras extras)
+    {
+        if (offered.HasFlag(SmtpExtensions.Dsn) && Ascii.EqualsIgnoreCase(keyword, "ret"u8))
+        {
+            return extras.Return == ReturnContent.Unsaid && TryParseReturn(value, out extras.Return) ? null : Replies.BadParameter;
+        }
+
+        if (offered.HasFlag(SmtpExtensions.Dsn) && Ascii.EqualsIgnoreCase(keyword, "envid"u8))
+        {
+            return extras.EnvelopeId is null && TryParseEnvelopeId(value, out extras.EnvelopeId) ? null : Replies.BadParameter;
+        }
+
+        return Replies.UnknownParameter;
+    }
+
+    private static SmtpReply? ParseRcptParameters(ReadOnlySpan<byte> rest, bool smtpUtf8, SmtpExtensions offered, out RecipientParameters? parameters)
+    {
+        parameters = null;
+        NotifyConditions notify = NotifyConditions.Unsaid;
+        string? original = null;
+        while (!rest.IsEmpty)
+        {
+            TakeParameter(ref rest, out ReadOnlySpan<byte> keyword, out ReadOnlySpan<byte> value, out _);
+            bool right;
+            if (offered.HasFlag(SmtpExtensions.Dsn) && Ascii.EqualsIgnoreCase(keyword, "notify"u8))
+            {
+                right = notify == NotifyConditions.Unsaid && TryParseNotify(value, out notify);
+            }
+            else if (offered.HasFlag(SmtpExtensions.Dsn) && Ascii.EqualsIgnoreCase(keyword, "orcpt"u8))
+            {
+                right = original is null && OriginalRecipient.TryParse(value, smtpUtf8, out original);
+            }
+            else
+            {
+                return Replies.UnknownParameter;
+            }
+
+            if (!right)
+            {
+                return Replies.BadParameter;
+            }
+        }
+
+        parameters = new RecipientParameters(notify, original);
+        return null;
+    }
+
+    private static bool TryParseReturn(ReadOnlySpan<byte> value, out ReturnContent content)
+    {
+        content = Ascii.EqualsIgnoreCase(value, "full"u8) ? ReturnContent.Full : Ascii.EqualsIgnoreCase(value, "hdrs"u8) ? ReturnContent.Headers : ReturnContent.Unsaid;
+        return content != ReturnContent.Unsaid;
+    }
+
+    /// <summary>xtext of printable characters (RFC 3461 §4.4).</summary>
+    private static bool TryParseEnvelopeId(ReadOnlySpan<byte> value, out string? id)
+    {
+        id = null;
+        Span<byte> octets = stackalloc byte[MaxEnvelopeId];
+        if (value.Length > MaxEnvelopeId || !Xtext.TryDecode(value, octets, out int length) || octets[..length].ContainsAnyExceptInRange((byte)0x20, (byte)0x7E))
+        {
+            return false;
+        }
+
+        id = Encoding.ASCII.GetString(value);
+        return true;
+    }
+
+    /// <summary>NEVER, or some of the others with commas between them (RFC 3461 §4.1).</summary>
+    private static bool TryParseNotify(ReadOnlySpan<byte> value, out NotifyConditions notify)
+    {
+        notify = NotifyConditions.Unsaid;
+        for (bool alone = true; ; alone = false)
+        {
+            int comma = value.IndexOf((byte)',');
+            NotifyConditions condition = FindCondition(comma < 0 ? value : value[..comma]);
+            if (condition == NotifyConditions.Unsaid || (condition == NotifyConditions.Never && !alone))
+            {
+                return false;
+            }
+
+            notify |= condition;
+            if (comma < 0)
+            {
+                return !notify.HasFlag(NotifyConditions.Never) || notify == NotifyConditions.Never;
+            }
+
+            value = value[(comma + 1)..];
+        }
+    }
+
+    private static NotifyConditions FindCondition(ReadOnlySpan<byte> word) =>
+        Ascii.EqualsIgnoreCase(word, "success"u8) ? NotifyConditions.Success
+        : Ascii.EqualsIgnoreCase(word, "failure"u8) ? NotifyConditions.Failure
+        : Ascii.EqualsIgnoreCase(word, "delay"u8) ? NotifyConditions.Delay
+        : Ascii.EqualsIgnoreCase(word, "never"u8) ? NotifyConditions.Never
+        : NotifyConditions.Unsaid;
+}

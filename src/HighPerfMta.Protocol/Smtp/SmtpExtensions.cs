@@ -1,0 +1,17 @@
+namespace HighPerfMta.Protocol.Smtp;
+
+/// <summary>Extensions of SMTP that not every client is offered. Parameters of one that is not offered are not recognized (RFC 5321 §4.1.1.11).</summary>
+[Flags]
+public enum SmtpExtensions
+{
+    None = 0,
+
+    /// <summary>DSN: RET and ENVID of MAIL, NOTIFY and ORCPT of RCPT (RFC 3461).</summary>
+    Dsn = 1,
+
+    /// <summary>STARTTLS (RFC 3207).</summary>
+    StartTls = 1 << 16,
+
+    /// <summary>XCLIENT and XFORWARD.</summary>
+    Xclient = 1 << 17,
+}
