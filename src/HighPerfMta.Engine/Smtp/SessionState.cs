@@ -46,7 +46,7 @@ internal static class StateTable
 
     private static SmtpReply?[]?[] Build(params (SmtpVerb Verb, SmtpReply?[] Row)[] rows)
     {
-        SmtpReply?[]?[] table = new SmtpReply?[]?[(int)SmtpVerb.Xforward + 1];
+        SmtpReply?[]?[] table = new SmtpReply?[]?[(int)SmtpVerb.Lhlo + 1];
         foreach ((SmtpVerb verb, SmtpReply?[] row) in rows)
         {
             System.Diagnostics.Debug.Assert(row.Length == States);

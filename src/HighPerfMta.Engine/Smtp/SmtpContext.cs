@@ -36,6 +36,7 @@ internal sealed class SmtpContext
         Rates = new UserRates(options.Submission, time);
         Relay = new RelayPolicy(options.Relay);
         Greeting = new SmtpReply(220, EnhancedCode.None, $"{options.Hostname} ESMTP");
+        LmtpGreeting = new SmtpReply(220, EnhancedCode.None, $"{options.Hostname} LMTP");
         HeloReply = new SmtpReply(250, EnhancedCode.None, options.Hostname);
         Hostname = options.Hostname;
         if (!AddressParser.TryParse($"postmaster@{options.Hostname}", out EmailAddress? postmaster, out string error))
@@ -68,6 +69,9 @@ internal sealed class SmtpContext
 
     /// <summary>220 with the name and nothing about the version.</summary>
     public SmtpReply Greeting { get; }
+
+    /// <summary>The same of LMTP.</summary>
+    public SmtpReply LmtpGreeting { get; }
 
     public SmtpReply HeloReply { get; }
 

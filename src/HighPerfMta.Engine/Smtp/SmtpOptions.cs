@@ -16,6 +16,9 @@ public enum ListenerProfile
 
     /// <summary>Accepts mail from clients that have logged in, and from nobody else (RFC 6409).</summary>
     Submission,
+
+    /// <summary>As <see cref="Relay"/>, by LMTP (RFC 2033): each recipient has an answer of its own.</summary>
+    Lmtp,
 }
 
 /// <summary>When a listener speaks TLS.</summary>

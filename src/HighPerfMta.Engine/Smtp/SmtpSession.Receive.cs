@@ -32,6 +32,7 @@ internal sealed partial class SmtpSession
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<SessionEnd?> ReceiveAsync(Next kind)
     {
+        _answers = 1;
         (Wait wait, SmtpReply? reply, MessageId queued) = kind == Next.Data ? await ReceiveDataAsync() : await ReceiveChunkAsync();
         if (wait == Wait.ClientClosed)
         {
@@ -48,11 +49,16 @@ internal sealed partial class SmtpSession
         {
             _errors = 0;
             _context.Metrics.Accepted.Add(1);
-            _transport.WriteQueued(queued);
-            return null;
+            if (_answers == 1)
+            {
+                _transport.WriteQueued(queued);
+                return null;
+            }
+
+            return await WriteQueuedAsync(queued) ? null : SessionEnd.ClientClosed;
         }
 
-        return Write(reply) ? SessionEnd.Closed : null;
+        return (_answers == 1 ? Write(reply) : await WriteRefusedAsync(reply)) ? SessionEnd.Closed : null;
     }
 
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
@@ -119,6 +125,11 @@ internal sealed partial class SmtpSession
     {
         if (receiver is null)
         {
+            if (chunk.IsLast)
+            {
+                CountAnswers();
+            }
+
             return (Wait.Octets, Bdat.EndRefused(this, chunk), default);
         }
 
@@ -144,6 +155,7 @@ internal sealed partial class SmtpSession
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<(SmtpReply? Reply, MessageId Queued)> FinishAsync(MessageReceiver receiver, string stage)
     {
+        CountAnswers();
         SmtpReply? refusal = receiver.Refusal;
         MessageId id = default;
         if (refusal is null)
@@ -227,6 +239,7 @@ internal sealed partial class SmtpSession
             ClientAddress = ClientAddress,
             Hostname = _context.Hostname,
             Esmtp = IsExtended,
+            Lmtp = IsLmtp,
             SmtpUtf8 = envelope.SmtpUtf8,
             Authenticated = User is not null,
             ClientName = ClientName,

@@ -100,7 +100,7 @@ public static partial class CommandParser
     }
 
     /// <summary>
-    /// Argument of HELO or EHLO. Clients call themselves many things, so that any printable word of at most
+    /// Argument of HELO, EHLO or LHLO. Clients call themselves many things, so that any printable word of at most
     /// <see cref="MaxHelloName"/> octets is taken and nothing is concluded from it; octets outside ASCII become "?".
     /// </summary>
     public static SmtpReply? ParseHello(SmtpVerb verb, ReadOnlySpan<byte> arguments, out string name)
@@ -108,7 +108,7 @@ public static partial class CommandParser
         name = "";
         if (arguments.IsEmpty)
         {
-            return verb == SmtpVerb.Ehlo ? Replies.EhloNeedsName : Replies.HeloNeedsName;
+            return verb switch { SmtpVerb.Ehlo => Replies.EhloNeedsName, SmtpVerb.Lhlo => Replies.LhloNeedsName, _ => Replies.HeloNeedsName };
         }
 
         if (arguments.Length > MaxHelloName)

@@ -65,6 +65,12 @@ public static class Replies
     public static readonly SmtpReply EhloNeedsName = Make(501, 5, 5, 4, "EHLO needs a domain or an address literal");
     public static readonly SmtpReply HeloNeedsName = Make(501, 5, 5, 4, "HELO needs a domain or an address literal");
 
+    // LMTP (RFC 2033)
+    public static readonly SmtpReply LhloNeedsName = Make(501, 5, 5, 4, "LHLO needs a domain or an address literal");
+    public static readonly SmtpReply NeedLhlo = Make(503, 5, 5, 1, "Send LHLO first");
+    public static readonly SmtpReply IsLmtp = Make(500, 5, 5, 1, "This is LMTP: send LHLO");
+    public static readonly SmtpReply IsNotLmtp = Make(500, 5, 5, 1, "This is not LMTP: send EHLO");
+
     // Addresses
     public static readonly SmtpReply BadSenderAddress = Make(501, 5, 1, 7, "Bad sender address syntax");
     public static readonly SmtpReply BadRecipientAddress = Make(501, 5, 1, 3, "Bad recipient address syntax");

@@ -60,6 +60,11 @@ internal static class CrossChecks
                 problems.Add(listener.Place, "listener.address", $"{address} is taken by the listener on {other}; keep one, or use another port");
             }
 
+            if (listener.Profile == ListenerProfile.Lmtp && address.Port == 25)
+            {
+                problems.Add(listener.Place, "listener.address", "LMTP is never spoken on port 25 (RFC 2033 §5): use another port, 24 for example");
+            }
+
             taken.Add(address);
         }
 

@@ -43,9 +43,9 @@ internal static class SettingsTable
         new Setting<ListenerDraft, System.Net.IPEndPoint>("address", Kinds.EndPoint, static l => l.Address!, static (l, v) => l.Address = v,
             "Address and port to listen on.")
         { Required = true },
-        new Setting<ListenerDraft, ListenerProfile>("profile", Kinds.OneOf(("relay", ListenerProfile.Relay), ("mx", ListenerProfile.Mx), ("submission", ListenerProfile.Submission)),
+        new Setting<ListenerDraft, ListenerProfile>("profile", Kinds.OneOf(("relay", ListenerProfile.Relay), ("mx", ListenerProfile.Mx), ("submission", ListenerProfile.Submission), ("lmtp", ListenerProfile.Lmtp)),
             static l => l.Profile, static (l, v) => l.Profile = v,
-            "relay: only clients of relay.networks may send. mx: anyone may send to relay.domains, clients of relay.networks anywhere. submission: only who has logged in, as [submission] allows; relay.networks does not count.")
+            "relay: only clients of relay.networks may send. mx: anyone may send to relay.domains, clients of relay.networks anywhere. submission: only who has logged in, as [submission] allows; relay.networks does not count. lmtp: as relay, by LMTP; never on port 25.")
         { DefaultText = "\"relay\"" },
         new Setting<ListenerDraft, TlsMode?>("tls", Kinds.OrDefault(Kinds.OneOf(("off", TlsMode.Off), ("starttls", TlsMode.StartTls), ("required", TlsMode.Required), ("implicit", TlsMode.Implicit))),
             static l => l.Tls, static (l, v) => l.Tls = v,
