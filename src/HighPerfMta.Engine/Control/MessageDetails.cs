@@ -87,7 +87,7 @@ internal static class MessageDetails
         details["received"] = MessageJson.Time(envelope.ReceivedAt);
         details["client"] = envelope.ClientAddress?.ToString();
         details["helo"] = envelope.HeloName;
-        details["body"] = envelope.Body == BodyEncoding.EightBitMime ? "8bitmime" : "7bit";
+        details["body"] = envelope.Body switch { BodyEncoding.EightBitMime => "8bitmime", BodyEncoding.BinaryMime => "binarymime", _ => "7bit" };
         details["smtputf8"] = envelope.SmtpUtf8;
         if (envelope.Parameters is { } parameters)
         {

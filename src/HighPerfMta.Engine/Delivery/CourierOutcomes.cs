@@ -59,6 +59,10 @@ internal static class CourierOutcomes
     public static DeliveryOutcome NeedsEightBit(string peer) =>
         new(DeliveryStatus.Failed, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(5, 6, 3), "the message has 8-bit content, which the next server does not take (no 8BITMIME)", peer);
 
+    /// <summary>RFC 3030 §3: this server does not convert messages.</summary>
+    public static DeliveryOutcome NeedsBinary(string peer) =>
+        new(DeliveryStatus.Failed, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(5, 6, 1), "the message is binary, which the next server does not take (no BINARYMIME)", peer);
+
     /// <summary>RFC 1870 §6.1.</summary>
     public static DeliveryOutcome TooLarge(long size, long limit, string peer) =>
         new(DeliveryStatus.Failed, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(5, 3, 4), $"the message has {size} octets, the next server takes {limit}", peer);

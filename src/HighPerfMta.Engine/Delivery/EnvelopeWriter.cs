@@ -12,12 +12,12 @@ internal static class EnvelopeWriter
     /// <param name="output">Where the command goes.</param>
     /// <param name="sender">The reverse-path; null is the null sender.</param>
     /// <param name="size">SIZE= (RFC 1870); negative leaves it out.</param>
-    /// <param name="eightBit">BODY=8BITMIME (RFC 6152).</param>
+    /// <param name="body">BODY=8BITMIME (RFC 6152) or BODY=BINARYMIME (RFC 3030); nothing is said of 7-bit.</param>
     /// <param name="smtpUtf8">SMTPUTF8 (RFC 6531).</param>
     /// <param name="parameters">What the sender asked for; null: nothing.</param>
     /// <param name="peer">What the peer announced: it is told of what it knows.</param>
     public static void Mail(
-        IBufferWriter<byte> output, EmailAddress? sender, long size, bool eightBit, bool smtpUtf8, EnvelopeParameters? parameters, PeerCapabilities peer)
+        IBufferWriter<byte> output, EmailAddress? sender, long size, BodyEncoding body, bool smtpUtf8, EnvelopeParameters? parameters, PeerCapabilities peer)
     {
         output.Write("MAIL FROM:<"u8);
         if (sender is not null)
@@ -32,9 +32,9 @@ internal static class EnvelopeWriter
             Number(output, size);
         }
 
-        if (eightBit)
+        if (body != BodyEncoding.SevenBit)
         {
-            output.Write(" BODY=8BITMIME"u8);
+            output.Write(body == BodyEncoding.BinaryMime ? " BODY=BINARYMIME"u8 : " BODY=8BITMIME"u8);
         }
 
         if (smtpUtf8)

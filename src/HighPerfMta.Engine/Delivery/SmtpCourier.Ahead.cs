@@ -46,7 +46,7 @@ internal sealed partial class SmtpCourier
     }
 
     /// <summary>Nothing about the transaction has to be decided or read before it begins.</summary>
-    private bool GoesAsItIs(DeliveryTask task) => !(_peerCan.Size < task.Message.Size) && ChooseParameters(task) == default;
+    private bool GoesAsItIs(DeliveryTask task) => !(_peerCan.Size < task.Message.Size) && !LacksBinary(task.Message.Envelope) && ChooseParameters(task) == default;
 
     private bool TryWriteWhole(DeliveryTask task, ref long octets)
     {

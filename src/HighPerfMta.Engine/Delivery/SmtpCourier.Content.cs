@@ -24,6 +24,12 @@ internal sealed partial class SmtpCourier
             return new ValueTask<bool>(false);
         }
 
+        if (LacksBinary(envelope))
+        {
+            Decide(task, CourierOutcomes.NeedsBinary(_peer));
+            return new ValueTask<bool>(false);
+        }
+
         (bool lacksUtf8, bool lacksEightBit) = ChooseParameters(task);
         return lacksUtf8 || lacksEightBit ? FitAsync(task, envelope.Sender is { NeedsSmtpUtf8: true }, lacksUtf8, lacksEightBit, cancellation) : new ValueTask<bool>(true);
     }
@@ -35,9 +41,12 @@ internal sealed partial class SmtpCourier
         bool utf8 = envelope.SmtpUtf8 || envelope.Sender is { NeedsSmtpUtf8: true } || AnyRecipientNeedsUtf8(task);
         bool eightBit = envelope.Body == BodyEncoding.EightBitMime;
         _utf8 = utf8 && _peerCan.SmtpUtf8;
-        _eightBit = eightBit && _peerCan.EightBitMime;
+        _body = eightBit && !_peerCan.EightBitMime ? BodyEncoding.SevenBit : envelope.Body;
         return (utf8 && !_peerCan.SmtpUtf8, eightBit && !_peerCan.EightBitMime);
     }
+
+    /// <summary>Octets that are no lines go by BDAT to a peer that takes them, or not at all: a body is never converted.</summary>
+    private bool LacksBinary(Envelope envelope) => envelope.Body == BodyEncoding.BinaryMime && !(_peerCan.BinaryMime && _peerCan.Chunking);
 
     private static bool AnyRecipientNeedsUtf8(DeliveryTask task)
     {

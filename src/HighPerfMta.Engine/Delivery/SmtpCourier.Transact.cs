@@ -20,7 +20,7 @@ internal sealed partial class SmtpCourier
     private const long InlineLimit = 32 << 10;
 
     private bool _utf8;
-    private bool _eightBit;
+    private BodyEncoding _body;
     private bool _inline;
 
     /// <summary>Octets of the message have left already.</summary>
@@ -212,7 +212,7 @@ internal sealed partial class SmtpCourier
     private void WriteMail(DeliveryTask task)
     {
         Envelope envelope = task.Message.Envelope;
-        EnvelopeWriter.Mail(_link!.Output, envelope.Sender, _peerCan.SizeExtension ? task.Message.Size : -1, _eightBit, _utf8, envelope.Parameters, _peerCan);
+        EnvelopeWriter.Mail(_link!.Output, envelope.Sender, _peerCan.SizeExtension ? task.Message.Size : -1, _body, _utf8, envelope.Parameters, _peerCan);
     }
 
     private void WriteRcpt(DeliveryTask task, int place)

@@ -79,7 +79,7 @@ public sealed partial class ReportsRoom(
     /// <summary>The whole message when the sender asks for it (RET=FULL), if it can be returned and is not too large (RFC 3461 §6.2).</summary>
     private async ValueTask<ReturnedMessage> ChooseReturnAsync(QueuedMessage message, CancellationToken cancellation)
     {
-        if (message.Envelope.Parameters?.Return != ReturnContent.Full || message.Size > returnSize)
+        if (message.Envelope.Parameters?.Return != ReturnContent.Full || message.Envelope.Body == BodyEncoding.BinaryMime || message.Size > returnSize)
         {
             return ReturnedMessage.Headers;
         }

@@ -24,7 +24,7 @@ internal sealed partial class SmtpSession
     private MessageReceiver BeginMessage()
     {
         _receiver ??= new MessageReceiver(_context.Intake, _context.Limits);
-        _receiver.Begin();
+        _receiver.Begin(Transaction.Mail.Body);
         return _receiver;
     }
 

@@ -55,6 +55,7 @@ internal static class Explanations
         (4, 6) => "The message is going round in circles between mail systems.",
         (4, 7) => "The message could not be delivered in the time allowed.",
         (5, 3) => "There are too many recipients for the recipient's mail system.",
+        (6, 1) or (6, 3) => "The recipient's mail system does not take messages of this form.",
         (6, 7) => "The recipient's mail system does not support internationalized addresses.",
         (7, _) => "The recipient's mail system refused the message by its policy.",
         _ => null,

@@ -213,7 +213,7 @@ public static partial class CommandParser
             }
             else if (Ascii.EqualsIgnoreCase(keyword, "body"u8))
             {
-                if (bodySeen || !TryParseBody(value, out body))
+                if (bodySeen || !TryParseBody(value, offered, out body))
                 {
                     return Replies.BadParameter;
                 }
@@ -279,11 +279,12 @@ public static partial class CommandParser
         return true;
     }
 
-    private static bool TryParseBody(ReadOnlySpan<byte> value, out BodyEncoding body)
+    private static bool TryParseBody(ReadOnlySpan<byte> value, SmtpExtensions offered, out BodyEncoding body)
     {
         bool eight = Ascii.EqualsIgnoreCase(value, "8bitmime"u8);
-        body = eight ? BodyEncoding.EightBitMime : BodyEncoding.SevenBit;
-        return eight || Ascii.EqualsIgnoreCase(value, "7bit"u8);
+        bool binary = offered.HasFlag(SmtpExtensions.BinaryMime) && Ascii.EqualsIgnoreCase(value, "binarymime"u8);
+        body = eight ? BodyEncoding.EightBitMime : binary ? BodyEncoding.BinaryMime : BodyEncoding.SevenBit;
+        return eight || binary || Ascii.EqualsIgnoreCase(value, "7bit"u8);
     }
 
     /// <summary>1*20DIGIT (RFC 1870 §3); a number that does not fit is <see cref="long.MaxValue"/>, larger than every limit.</summary>

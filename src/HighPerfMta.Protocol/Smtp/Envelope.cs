@@ -9,6 +9,9 @@ public enum BodyEncoding : byte
 {
     SevenBit = 0,
     EightBitMime = 1,
+
+    /// <summary>Any octets, not lines: only BDAT can carry it (RFC 3030 §3).</summary>
+    BinaryMime = 2,
 }
 
 /// <summary>

@@ -19,6 +19,8 @@ public sealed record PeerCapabilities
 
     public bool EnhancedStatusCodes { get; init; }
 
+    public bool BinaryMime { get; init; }
+
     public bool StartTls { get; init; }
 
     public bool Dsn { get; init; }
@@ -38,7 +40,7 @@ public sealed record PeerCapabilities
             return None;
         }
 
-        bool pipelining = false, eight = false, utf8 = false, chunking = false, codes = false, tls = false, dsn = false, sized = false;
+        bool pipelining = false, eight = false, utf8 = false, chunking = false, codes = false, tls = false, dsn = false, sized = false, binary = false;
         long? size = null;
         IReadOnlyList<string> lines = ehlo.Lines;
         for (int i = 1; i < lines.Count; i++)
@@ -53,6 +55,7 @@ public sealed record PeerCapabilities
             codes |= Is(keyword, "ENHANCEDSTATUSCODES");
             tls |= Is(keyword, "STARTTLS");
             dsn |= Is(keyword, "DSN");
+            binary |= Is(keyword, "BINARYMIME");
             if (Is(keyword, "SIZE"))
             {
                 sized = true;
@@ -70,6 +73,7 @@ public sealed record PeerCapabilities
             EnhancedStatusCodes = codes,
             StartTls = tls,
             Dsn = dsn,
+            BinaryMime = binary,
             SizeExtension = sized,
             Size = size,
         };

@@ -45,6 +45,9 @@ public static class Replies
     /// <summary>DATA and BDAT in one transaction (RFC 3030 §3).</summary>
     public static readonly SmtpReply DataAfterBdat = Make(503, 5, 5, 1, "DATA and BDAT cannot be mixed in one transaction");
 
+    /// <summary>DATA after BODY=BINARYMIME (RFC 3030 §3).</summary>
+    public static readonly SmtpReply BinaryNeedsBdat = Make(503, 5, 5, 1, "A message of BODY=BINARYMIME comes by BDAT");
+
     /// <summary>BDAT after a chunk that was refused, or after LAST (RFC 3030 §3).</summary>
     public static readonly SmtpReply BdatSequence = Make(503, 5, 5, 1, "BDAT is not possible now");
 

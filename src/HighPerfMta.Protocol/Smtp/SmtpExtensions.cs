@@ -9,6 +9,9 @@ public enum SmtpExtensions
     /// <summary>DSN: RET and ENVID of MAIL, NOTIFY and ORCPT of RCPT (RFC 3461).</summary>
     Dsn = 1,
 
+    /// <summary>BINARYMIME: BODY=BINARYMIME of MAIL (RFC 3030 §3).</summary>
+    BinaryMime = 1 << 1,
+
     /// <summary>STARTTLS (RFC 3207).</summary>
     StartTls = 1 << 16,
 

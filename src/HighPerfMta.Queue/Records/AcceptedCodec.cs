@@ -31,7 +31,7 @@ internal static class AcceptedCodec
     public static void Write(ref RecordWriter writer, Envelope envelope, ulong chunkOwner, ReadOnlySpan<RecordRef> chunks)
     {
         Has has = FlagsOf(envelope, chunks.Length);
-        writer.Byte(envelope.Parameters is null ? Plain : WithParameters);
+        writer.Byte(HasParameters(envelope) ? WithParameters : Plain);
         writer.Byte((byte)has);
         writer.Int64(envelope.ReceivedAt.UtcTicks);
         if (envelope.ClientAddress is { } client)
@@ -58,9 +58,9 @@ internal static class AcceptedCodec
             WriteChunks(ref writer, chunkOwner, chunks);
         }
 
-        if (envelope.Parameters is { } parameters)
+        if (HasParameters(envelope))
         {
-            ParametersCodec.Write(ref writer, parameters);
+            ParametersCodec.Write(ref writer, envelope);
         }
     }
 
@@ -92,20 +92,23 @@ internal static class AcceptedCodec
 
         ulong owner = 0;
         RecordRef[] chunks = has.HasFlag(Has.Chunks) ? ReadChunks(ref reader, out owner) : [];
-        EnvelopeParameters? parameters = version == WithParameters && recipients.Length > 0 ? ParametersCodec.Read(ref reader, recipients.Length) : null;
+        bool binary = false;
+        EnvelopeParameters? parameters = version == WithParameters && recipients.Length > 0 ? ParametersCodec.Read(ref reader, recipients.Length, out binary) : null;
         Envelope envelope = new()
         {
             Id = new MessageId(messageId),
             Sender = sender,
             Recipients = recipients.Length > 0 ? recipients : throw new InvalidDataException("The Accepted record has no recipients"),
             ReceivedAt = new DateTimeOffset(ticks, TimeSpan.Zero),
-            Body = has.HasFlag(Has.EightBitMime) ? BodyEncoding.EightBitMime : BodyEncoding.SevenBit,
+            Body = binary ? BodyEncoding.BinaryMime : has.HasFlag(Has.EightBitMime) ? BodyEncoding.EightBitMime : BodyEncoding.SevenBit,
             SmtpUtf8 = has.HasFlag(Has.SmtpUtf8),
             ClientAddress = client,
             HeloName = helo,
         };
         return new AcceptedRecord(parameters is null ? envelope : new EnvelopeWithParameters(envelope, parameters), owner, chunks, reader.Position);
     }
+
+    private static bool HasParameters(Envelope envelope) => envelope.Parameters is not null || envelope.Body == BodyEncoding.BinaryMime;
 
     private static Has FlagsOf(Envelope envelope, int chunks)
     {

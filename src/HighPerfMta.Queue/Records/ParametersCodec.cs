@@ -10,10 +10,25 @@ internal static class ParametersCodec
 {
     private enum Tag : byte
     {
-        End = 0, Return = 1, EnvelopeId = 2, Recipient = 3,
+        End = 0, Return = 1, EnvelopeId = 2, Recipient = 3, BinaryMime = 4,
     }
 
-    public static void Write(ref RecordWriter writer, EnvelopeParameters parameters)
+    public static void Write(ref RecordWriter writer, Envelope envelope)
+    {
+        if (envelope.Body == BodyEncoding.BinaryMime)
+        {
+            writer.Byte((byte)Tag.BinaryMime);
+        }
+
+        if (envelope.Parameters is { } parameters)
+        {
+            Write(ref writer, parameters);
+        }
+
+        writer.Byte((byte)Tag.End);
+    }
+
+    private static void Write(ref RecordWriter writer, EnvelopeParameters parameters)
     {
         if (parameters.Return != ReturnContent.Unsaid)
         {
@@ -37,13 +52,13 @@ internal static class ParametersCodec
                 writer.Text(recipient.OriginalRecipient ?? "");
             }
         }
-
-        writer.Byte((byte)Tag.End);
     }
 
+    /// <summary>Null when there are none but BODY=BINARYMIME.</summary>
     /// <exception cref="InvalidDataException">It is not what this version can read.</exception>
-    public static EnvelopeParameters Read(ref RecordReader reader, int recipients)
+    public static EnvelopeParameters? Read(ref RecordReader reader, int recipients, out bool binary)
     {
+        binary = false;
         EnvelopeParameters parameters = EnvelopeParameters.None;
         RecipientParameters?[] asked = [];
         while (true)
@@ -52,7 +67,10 @@ internal static class ParametersCodec
             switch (tag)
             {
                 case Tag.End:
-                    return parameters with { Recipients = asked };
+                    return asked.Length == 0 && ReferenceEquals(parameters, EnvelopeParameters.None) ? null : parameters with { Recipients = asked };
+                case Tag.BinaryMime:
+                    binary = true;
+                    break;
                 case Tag.Return:
                     parameters = parameters with { Return = (ReturnContent)Limited(reader.Byte(), (byte)ReturnContent.Headers) };
                     break;

@@ -24,7 +24,7 @@ public sealed class DsnReportTests : IAsyncDisposable
 
     public ValueTask DisposeAsync() => _queue.DisposeAsync();
 
-    private QueuedMessage Message(EnvelopeParameters parameters, string text = "Subject: test\r\n\r\nthe body\r\n", bool utf8 = false, int recipients = 1)
+    private QueuedMessage Message(EnvelopeParameters parameters, string text = "Subject: test\r\n\r\nthe body\r\n", bool utf8 = false, int recipients = 1, BodyEncoding body = BodyEncoding.SevenBit)
     {
         Envelope envelope = new()
         {
@@ -33,6 +33,7 @@ public sealed class DsnReportTests : IAsyncDisposable
             Recipients = [.. Enumerable.Range(0, recipients).Select(static i => ReportReader.Address($"r{i}@to.example"))],
             ReceivedAt = Now.AddHours(-4),
             SmtpUtf8 = utf8,
+            Body = body,
         };
         return _queue.Add(
             new EnvelopeWithParameters(envelope, parameters), [.. Enumerable.Repeat(new RecipientState(RecipientStatus.Pending, 0, Now, null), recipients)], Encoding.UTF8.GetBytes(text));
@@ -146,6 +147,15 @@ public sealed class DsnReportTests : IAsyncDisposable
         ReportReader read = new((await SendAsync(kind, message))!.Octets);
         Assert.Contains("Subject: test", read.Returned, StringComparison.Ordinal);
         Assert.DoesNotContain("the body", Encoding.ASCII.GetString(read.Octets), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Of_a_binary_message_the_header_is_returned()
+    {
+        QueuedMessage message = Message(new EnvelopeParameters { Return = ReturnContent.Full }, "Subject: test\r\n\r\na\rb\0c", body: BodyEncoding.BinaryMime);
+        ReportReader read = new((await SendAsync(ReportKind.Failure, message))!.Octets);
+        read.CheckForm(utf8: false);
+        Assert.Contains("Subject: test", read.Returned, StringComparison.Ordinal);
     }
 
     [Fact]

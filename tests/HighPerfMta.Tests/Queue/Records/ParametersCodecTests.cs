@@ -30,7 +30,7 @@ public class ParametersCodecTests
     {
         byte[] payload = Encode(parameters, body);
         AcceptedRecord read = AcceptedCodec.Read(7, payload);
-        EnvelopeParameters found = read.Envelope.Parameters!;
+        EnvelopeParameters found = read.Envelope.Parameters ?? EnvelopeParameters.None;
         Assert.Equal((parameters.Return, parameters.EnvelopeId), (found.Return, found.EnvelopeId));
         Assert.Equal(Enumerable.Range(0, 3).Select(parameters.Of), Enumerable.Range(0, 3).Select(found.Of));
         Assert.Equal(body, payload[read.InlineOffset..]);
@@ -72,12 +72,22 @@ public class ParametersCodecTests
     }
 
     [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_binary_message_is_known_as_one(bool asks)
+    {
+        byte[] payload = Encode(asks ? new EnvelopeParameters { EnvelopeId = "x" } : null, [], BodyEncoding.BinaryMime);
+        Envelope read = AcceptedCodec.Read(7, payload).Envelope;
+        Assert.Equal((BodyEncoding.BinaryMime, asks), (read.Body, read.Parameters is not null));
+    }
+
+    [Theory]
     [InlineData("a\r\nRCPT TO:<x@y>")]
     [InlineData("a NOTIFY=NEVER")]
     public void What_could_end_a_command_does_not_come_out_of_a_record(string id) =>
         Assert.Throws<InvalidDataException>(() => AcceptedCodec.Read(7, Encode(new EnvelopeParameters { EnvelopeId = id }, [])));
 
-    private static byte[] Encode(EnvelopeParameters parameters, byte[] body)
+    private static byte[] Encode(EnvelopeParameters? parameters, byte[] body, BodyEncoding encoding = BodyEncoding.SevenBit)
     {
         Envelope envelope = new()
         {
@@ -85,9 +95,10 @@ public class ParametersCodecTests
             Sender = QueueBench.Address("s@from.example"),
             Recipients = [QueueBench.Address("a@to.example"), QueueBench.Address("b@to.example"), QueueBench.Address("c@to.example")],
             ReceivedAt = DateTimeOffset.UnixEpoch,
+            Body = encoding,
         };
         RecordWriter writer = new(16);
-        AcceptedCodec.Write(ref writer, new EnvelopeWithParameters(envelope, parameters), 0, []);
+        AcceptedCodec.Write(ref writer, parameters is null ? envelope : new EnvelopeWithParameters(envelope, parameters), 0, []);
         writer.Octets(body);
         byte[] payload = writer.Written.ToArray();
         writer.Dispose();
