@@ -93,6 +93,8 @@ internal static class MessageDetails
         {
             details["ret"] = NullIfEmpty(parameters.ReturnText);
             details["envid"] = parameters.EnvelopeId;
+            details["mt_priority"] = parameters.Priority;
+            details["requiretls"] = parameters.RequireTls ? true : null;
         }
     }
 

@@ -288,11 +288,13 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
         }
     }
 
+    private int MostRecipients => Math.Min(_services.Options.RecipientsPerTransaction, _courier.RecipientLimit);
+
     private DeliveryTask TaskOf(int i) => _tasks[i] ??= new DeliveryTask();
 
     private void FillTask(DeliveryTask task, QueuedMessage message)
     {
-        int count = Math.Min(_todo.Count, _services.Options.RecipientsPerTransaction);
+        int count = Math.Min(_todo.Count, MostRecipients);
         if (task.RecipientIndexes.Length < count)
         {
             task.RecipientIndexes = new int[count];

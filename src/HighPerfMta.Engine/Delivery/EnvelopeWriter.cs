@@ -42,6 +42,12 @@ internal static class EnvelopeWriter
             output.Write(" SMTPUTF8"u8);
         }
 
+        if (parameters?.Priority is { } priority && peer.MtPriority)
+        {
+            output.Write(" MT-PRIORITY="u8);
+            Number(output, priority);
+        }
+
         if (parameters is not null && peer.Dsn)
         {
             Parameter(output, " RET="u8, parameters.ReturnText);

@@ -69,6 +69,9 @@ public interface ICourier : IAsyncDisposable
     /// <summary>There is a connection, and its peer takes a transaction with the end of the one before (<see cref="DeliveryTask.Next"/>).</summary>
     bool SendsAhead { get; }
 
+    /// <summary>Most recipients that its peer takes in a transaction, as far as it is known; more are answered "too many recipients" by the courier itself.</summary>
+    int RecipientLimit => int.MaxValue;
+
     /// <summary>Does the transaction; fills every outcome. Cancellation ends it with temporary outcomes (fault Local).</summary>
     ValueTask DeliverAsync(DeliveryTask task, CancellationToken cancellation);
 

@@ -26,7 +26,7 @@ internal sealed partial class SmtpCourier
 
         int commands = 0;
         long octets = 0;
-        int left = Math.Min(_options.PipelinedMessages - 1, _options.MessagesPerConnection - _transactions);
+        int left = Math.Min(_options.PipelinedMessages - 1, MostTransactions - _transactions);
         for (DeliveryTask? next = task.Next; next is not null && left > 0; next = next.Next, left--)
         {
             commands += next.RecipientCount + 3;
@@ -46,7 +46,7 @@ internal sealed partial class SmtpCourier
     }
 
     /// <summary>Nothing about the transaction has to be decided or read before it begins.</summary>
-    private bool GoesAsItIs(DeliveryTask task) => !(_peerCan.Size < task.Message.Size) && !LacksBinary(task.Message.Envelope) && ChooseParameters(task) == default;
+    private bool GoesAsItIs(DeliveryTask task) => !(_peerCan.Size < task.Message.Size) && Refusal(task.Message.Envelope) is null && FitsLimits(task) && ChooseParameters(task) == default;
 
     private bool TryWriteWhole(DeliveryTask task, ref long octets)
     {

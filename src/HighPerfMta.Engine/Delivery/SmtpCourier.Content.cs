@@ -24,12 +24,13 @@ internal sealed partial class SmtpCourier
             return new ValueTask<bool>(false);
         }
 
-        if (LacksBinary(envelope))
+        if (Refusal(envelope) is { } refusal)
         {
-            Decide(task, CourierOutcomes.NeedsBinary(_peer));
+            Decide(task, refusal);
             return new ValueTask<bool>(false);
         }
 
+        KeepWithinLimits(task);
         (bool lacksUtf8, bool lacksEightBit) = ChooseParameters(task);
         return lacksUtf8 || lacksEightBit ? FitAsync(task, envelope.Sender is { NeedsSmtpUtf8: true }, lacksUtf8, lacksEightBit, cancellation) : new ValueTask<bool>(true);
     }
@@ -44,9 +45,6 @@ internal sealed partial class SmtpCourier
         _body = eightBit && !_peerCan.EightBitMime ? BodyEncoding.SevenBit : envelope.Body;
         return (utf8 && !_peerCan.SmtpUtf8, eightBit && !_peerCan.EightBitMime);
     }
-
-    /// <summary>Octets that are no lines go by BDAT to a peer that takes them, or not at all: a body is never converted.</summary>
-    private bool LacksBinary(Envelope envelope) => envelope.Body == BodyEncoding.BinaryMime && !(_peerCan.BinaryMime && _peerCan.Chunking);
 
     private static bool AnyRecipientNeedsUtf8(DeliveryTask task)
     {

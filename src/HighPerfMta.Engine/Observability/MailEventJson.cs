@@ -39,6 +39,11 @@ internal static class MailEventJson
         {
             WriteText(json, "ret"u8, NullIfEmpty(parameters.ReturnText));
             WriteText(json, "envid"u8, parameters.EnvelopeId);
+            WriteNumber(json, "mt_priority"u8, parameters.Priority);
+            if (parameters.RequireTls)
+            {
+                json.WriteBoolean("requiretls"u8, true);
+            }
         }
 
         if (e.RecipientParameters is { } asked)

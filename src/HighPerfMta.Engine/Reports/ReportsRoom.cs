@@ -79,7 +79,8 @@ public sealed partial class ReportsRoom(
     /// <summary>The whole message when the sender asks for it (RET=FULL), if it can be returned and is not too large (RFC 3461 §6.2).</summary>
     private async ValueTask<ReturnedMessage> ChooseReturnAsync(QueuedMessage message, CancellationToken cancellation)
     {
-        if (message.Envelope.Parameters?.Return != ReturnContent.Full || message.Envelope.Body == BodyEncoding.BinaryMime || message.Size > returnSize)
+        // What may go over TLS alone is not sent back by ways that nobody knows (RFC 8689 §5).
+        if (message.Envelope.Parameters is not { Return: ReturnContent.Full, RequireTls: false } || message.Envelope.Body == BodyEncoding.BinaryMime || message.Size > returnSize)
         {
             return ReturnedMessage.Headers;
         }

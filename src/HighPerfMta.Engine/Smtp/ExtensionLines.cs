@@ -1,3 +1,4 @@
+using System.Globalization;
 using HighPerfMta.Protocol.Smtp;
 
 namespace HighPerfMta.Engine.Smtp;
@@ -6,10 +7,19 @@ namespace HighPerfMta.Engine.Smtp;
 public static class ExtensionLines
 {
     /// <summary>All of them.</summary>
-    public const SmtpExtensions All = SmtpExtensions.Dsn | SmtpExtensions.BinaryMime;
+    public const SmtpExtensions All = Usual | SmtpExtensions.RequireTls;
+
+    /// <summary>
+    /// Those of a listener that names none. REQUIRETLS is not among them: as long as mail is not delivered over TLS a message that asks for it cannot be delivered at all.
+    /// </summary>
+    public const SmtpExtensions Usual = SmtpExtensions.Dsn | SmtpExtensions.BinaryMime | SmtpExtensions.Limits | SmtpExtensions.MtPriority;
 
     /// <summary>Each with its name in the configuration.</summary>
-    public static IReadOnlyList<(string Name, SmtpExtensions Extension)> Names { get; } = [("dsn", SmtpExtensions.Dsn), ("binarymime", SmtpExtensions.BinaryMime)];
+    public static IReadOnlyList<(string Name, SmtpExtensions Extension)> Names { get; } = 
+    [
+        ("dsn", SmtpExtensions.Dsn), ("binarymime", SmtpExtensions.BinaryMime), ("limits", SmtpExtensions.Limits), ("mt-priority", SmtpExtensions.MtPriority),
+        ("requiretls", SmtpExtensions.RequireTls),
+    ];
 
     /// <summary>The lines of EHLO, in their order.</summary>
     internal static IEnumerable<(SmtpExtensions Extension, string Line)> Of(SmtpServerOptions options)
@@ -17,5 +27,8 @@ public static class ExtensionLines
         ArgumentNullException.ThrowIfNull(options);
         yield return (SmtpExtensions.BinaryMime, "BINARYMIME");
         yield return (SmtpExtensions.Dsn, "DSN");
+        yield return (SmtpExtensions.Limits, string.Create(CultureInfo.InvariantCulture, $"LIMITS RCPTMAX={options.Limits.Recipients}"));
+        yield return (SmtpExtensions.MtPriority, "MT-PRIORITY");
+        yield return (SmtpExtensions.RequireTls, "REQUIRETLS");
     }
 }

@@ -66,7 +66,7 @@ public sealed record ListenerOptions(IPEndPoint Address, ListenerProfile Profile
     public AuthMode Auth { get; init; }
 
     /// <summary>Extensions that are offered here, as far as they are possible on a listener of the profile; those that every server has are not among them.</summary>
-    public SmtpExtensions Extensions { get; init; } = ExtensionLines.All;
+    public SmtpExtensions Extensions { get; init; } = ExtensionLines.Usual;
 }
 
 /// <summary>Who may send where: <c>[relay]</c>.</summary>

@@ -12,5 +12,16 @@ internal sealed partial class SmtpSession
     /// <summary>Those whose parameters are recognized: after HELO none (RFC 5321 §3.2).</summary>
     public SmtpExtensions Extensions => IsExtended ? Possible : SmtpExtensions.None;
 
-    private SmtpExtensions Possible => Listener.Extensions & ExtensionLines.All;
+    /// <summary>
+    /// What the listener offers of what is possible now: a priority may give only who is trusted, or may yet log in (RFC 6710 §10); TLS may demand only who uses it (RFC 8689 §2).
+    /// </summary>
+    private SmtpExtensions Possible
+    {
+        get
+        {
+            SmtpExtensions possible = Listener.Extensions & ExtensionLines.All;
+            possible &= IsTrusted || Profile == ListenerProfile.Submission ? possible : ~SmtpExtensions.MtPriority;
+            return Tls is null ? possible & ~SmtpExtensions.RequireTls : possible;
+        }
+    }
 }

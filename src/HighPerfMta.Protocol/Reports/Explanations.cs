@@ -57,6 +57,7 @@ internal static class Explanations
         (5, 3) => "There are too many recipients for the recipient's mail system.",
         (6, 1) or (6, 3) => "The recipient's mail system does not take messages of this form.",
         (6, 7) => "The recipient's mail system does not support internationalized addresses.",
+        (7, 30) => "You asked that the message go over secure connections only, and there is none to the recipient's mail system.",
         (7, _) => "The recipient's mail system refused the message by its policy.",
         _ => null,
     };

@@ -13,9 +13,12 @@ public static partial class CommandParser
     {
         public ReturnContent Return;
         public string? EnvelopeId;
+        public sbyte? Priority;
+        public bool RequireTls;
 
-        public readonly EnvelopeParameters? Make() =>
-            Return == ReturnContent.Unsaid && EnvelopeId is null ? null : new EnvelopeParameters { Return = Return, EnvelopeId = EnvelopeId };
+        public readonly EnvelopeParameters? Make() => Return == ReturnContent.Unsaid && EnvelopeId is null && Priority is null && !RequireTls
+            ? null
+            : new EnvelopeParameters { Return = Return, EnvelopeId = EnvelopeId, Priority = Priority, RequireTls = RequireTls };
     }
 
     /// <summary>Null when the parameter of MAIL is right, otherwise the refusal.</summary>
@@ -31,7 +34,29 @@ public static partial class CommandParser
             return extras.EnvelopeId is null && TryParseEnvelopeId(value, out extras.EnvelopeId) ? null : Replies.BadParameter;
         }
 
+        if (offered.HasFlag(SmtpExtensions.MtPriority) && Ascii.EqualsIgnoreCase(keyword, "mt-priority"u8))
+        {
+            return extras.Priority is null && TryParsePriority(value, out extras.Priority) ? null : Replies.BadParameter;
+        }
+
+        if (offered.HasFlag(SmtpExtensions.RequireTls) && Ascii.EqualsIgnoreCase(keyword, "requiretls"u8))
+        {
+            bool right = !extras.RequireTls && !hasValue;
+            extras.RequireTls = true;
+            return right ? null : Replies.BadParameter;
+        }
+
         return Replies.UnknownParameter;
+    }
+
+    /// <summary>-9 to 9, without a plus or a zero before it (RFC 6710 §8).</summary>
+    private static bool TryParsePriority(ReadOnlySpan<byte> value, out sbyte? priority)
+    {
+        bool negative = value.Length == 2 && value[0] == (byte)'-';
+        int digit = value.Length == (negative ? 2 : 1) ? value[^1] - '0' : -1;
+        bool right = digit is >= 0 and <= 9 && !(negative && digit == 0);
+        priority = right ? (sbyte)(negative ? -digit : digit) : null;
+        return right;
     }
 
     private static SmtpReply? ParseRcptParameters(ReadOnlySpan<byte> rest, bool smtpUtf8, SmtpExtensions offered, out RecipientParameters? parameters)

@@ -71,6 +71,12 @@ public sealed record EnvelopeParameters
     /// <summary>ENVID as it was given, in xtext; null: it was not.</summary>
     public string? EnvelopeId { get; init; }
 
+    /// <summary>MT-PRIORITY, from -9 to 9 (RFC 6710); null: it was not given.</summary>
+    public sbyte? Priority { get; init; }
+
+    /// <summary>REQUIRETLS: only over TLS, and only to who promises the same (RFC 8689).</summary>
+    public bool RequireTls { get; init; }
+
     /// <summary>What RCPT said, in the order of <see cref="Envelope.Recipients"/>; empty when no recipient has anything, and null for those that have not.</summary>
     public RecipientParameters?[] Recipients { get; init; } = [];
 

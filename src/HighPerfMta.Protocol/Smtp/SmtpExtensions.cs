@@ -12,6 +12,15 @@ public enum SmtpExtensions
     /// <summary>BINARYMIME: BODY=BINARYMIME of MAIL (RFC 3030 §3).</summary>
     BinaryMime = 1 << 1,
 
+    /// <summary>LIMITS (RFC 9422).</summary>
+    Limits = 1 << 2,
+
+    /// <summary>MT-PRIORITY of MAIL (RFC 6710).</summary>
+    MtPriority = 1 << 3,
+
+    /// <summary>REQUIRETLS of MAIL (RFC 8689).</summary>
+    RequireTls = 1 << 4,
+
     /// <summary>STARTTLS (RFC 3207).</summary>
     StartTls = 1 << 16,
 

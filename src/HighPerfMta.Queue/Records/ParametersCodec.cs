@@ -8,9 +8,11 @@ namespace HighPerfMta.Queue.Records;
 /// </summary>
 internal static class ParametersCodec
 {
+    private const int HighestPriority = 9;
+
     private enum Tag : byte
     {
-        End = 0, Return = 1, EnvelopeId = 2, Recipient = 3, BinaryMime = 4,
+        End = 0, Return = 1, EnvelopeId = 2, Recipient = 3, BinaryMime = 4, Priority = 5, RequireTls = 6,
     }
 
     public static void Write(ref RecordWriter writer, Envelope envelope)
@@ -40,6 +42,17 @@ internal static class ParametersCodec
         {
             writer.Byte((byte)Tag.EnvelopeId);
             writer.Text(id);
+        }
+
+        if (parameters.Priority is { } priority)
+        {
+            writer.Byte((byte)Tag.Priority);
+            writer.Byte((byte)(priority + HighestPriority));
+        }
+
+        if (parameters.RequireTls)
+        {
+            writer.Byte((byte)Tag.RequireTls);
         }
 
         for (int i = 0; i < parameters.Recipients.Length; i++)
@@ -76,6 +89,12 @@ internal static class ParametersCodec
                     break;
                 case Tag.EnvelopeId:
                     parameters = parameters with { EnvelopeId = Line(reader.Text()) };
+                    break;
+                case Tag.Priority:
+                    parameters = parameters with { Priority = (sbyte)(Limited(reader.Byte(), 2 * HighestPriority) - HighestPriority) };
+                    break;
+                case Tag.RequireTls:
+                    parameters = parameters with { RequireTls = true };
                     break;
                 case Tag.Recipient:
                     int index = reader.Number(recipients - 1);

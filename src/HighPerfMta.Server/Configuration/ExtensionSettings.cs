@@ -10,7 +10,7 @@ internal static class ExtensionSettings
     public static Setting<ListenerDraft, IReadOnlyList<SmtpExtensions>> Listener { get; } = new(
         "extensions", Kinds.ListOf(Kinds.OneOf([.. ExtensionLines.Names])), static l => l.Extensions, static (l, v) => l.Extensions = v,
         "Extensions of SMTP that are offered, as far as the profile has them; what every listener offers (PIPELINING, SIZE, 8BITMIME, SMTPUTF8, CHUNKING) is not named.")
-    { DefaultText = "all of them" };
+    { DefaultText = "all but \"requiretls\"" };
 
     public static Section Reports { get; } = new SingleSection(
         "reports",

@@ -61,7 +61,7 @@ internal sealed class ListenerDraft
     /// <summary>Null until <see cref="ServerConfiguration.Complete"/>: nobody wrote it.</summary>
     public AuthMode? Auth { get; set; }
 
-    public IReadOnlyList<SmtpExtensions> Extensions { get; set; } = [.. ExtensionLines.Names.Select(static n => n.Extension)];
+    public IReadOnlyList<SmtpExtensions> Extensions { get; set; } = [.. ExtensionLines.Names.Select(static n => n.Extension).Where(static e => ExtensionLines.Usual.HasFlag(e))];
 }
 
 /// <summary>One <c>[[route]]</c> as it is read.</summary>

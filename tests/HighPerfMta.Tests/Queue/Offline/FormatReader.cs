@@ -112,6 +112,8 @@ internal sealed class FormatReader
                 1 => $"ret {cursor.U8()}",
                 2 => $"envid {cursor.Text()}",
                 4 => "binary",
+                5 => $"priority {cursor.U8() - 9}",
+                6 => "requiretls",
                 3 => $"recipient {cursor.Number()} notify {cursor.U8()} orcpt {cursor.Text()}",
                 _ => throw new InvalidDataException($"tag {tag}"),
             });
