@@ -71,7 +71,13 @@ public sealed class ReceptionHost : IAsyncDisposable
             options = options with { Listeners = [options.Listeners[0] with { Extensions = offered.Aggregate(SmtpExtensions.None, static (all, one) => all | one) }] };
         }
 
+        if (dialogue.Options.GetValueOrDefault("vrfy") == "off")
+        {
+            options = options with { Listeners = [options.Listeners[0] with { Vrfy = false }] };
+        }
+
         ReceptionHost host = new(options, time, tls: tls, auth: AuthOf(dialogue, time ?? TimeProvider.System));
+        host.StartsQueues(dialogue.Options.GetValueOrDefault("etrn"));
         host.Intake.Refusal = dialogue.Options.GetValueOrDefault("refusal") switch
         {
             "lowspace" => Replies.InsufficientStorage,
@@ -81,6 +87,31 @@ public sealed class ReceptionHost : IAsyncDisposable
         host.Intake.FailAfter = long.Parse(dialogue.Options.GetValueOrDefault("fail-after") ?? "9223372036854775807", CultureInfo.InvariantCulture);
         host.Intake.CommitRefusal = dialogue.Options.ContainsKey("commit-refused") ? Replies.LocalError : null;
         return host;
+    }
+
+    /// <summary>Domains whose queue was started.</summary>
+    public System.Collections.Concurrent.ConcurrentQueue<string> Started { get; } = [];
+
+    /// <summary>How ETRN ends: "busy" is one that never does; null: there is no ETRN.</summary>
+    private void StartsQueues(string? how)
+    {
+        if (how is null)
+        {
+            return;
+        }
+
+        Server.QueueStarter = new QueueStarter(
+            async (domain, cancellation) =>
+            {
+                Started.Enqueue(domain);
+                await Task.Delay(how == "busy" ? Timeout.Infinite : 0, cancellation);
+                return 1;
+            },
+            NullLogger.Instance);
+        if (how == "busy")
+        {
+            Server.QueueStarter.TryStart("other.example", false);
+        }
     }
 
     private static AuthenticationRoom? AuthOf(Dialogue dialogue, TimeProvider time)
@@ -134,6 +165,11 @@ public sealed class ReceptionHost : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await Server.DisposeAsync();
+        if (Server.QueueStarter is { } starter)
+        {
+            await starter.DisposeAsync();
+        }
+
         if (_auth is not null)
         {
             await _auth.DisposeAsync();

@@ -12,13 +12,13 @@ public static class ExtensionLines
     /// <summary>
     /// Those of a listener that names none. REQUIRETLS is not among them: as long as mail is not delivered over TLS a message that asks for it cannot be delivered at all.
     /// </summary>
-    public const SmtpExtensions Usual = SmtpExtensions.Dsn | SmtpExtensions.BinaryMime | SmtpExtensions.Limits | SmtpExtensions.MtPriority;
+    public const SmtpExtensions Usual = SmtpExtensions.Dsn | SmtpExtensions.BinaryMime | SmtpExtensions.Limits | SmtpExtensions.MtPriority | SmtpExtensions.Etrn;
 
     /// <summary>Each with its name in the configuration.</summary>
     public static IReadOnlyList<(string Name, SmtpExtensions Extension)> Names { get; } = 
     [
         ("dsn", SmtpExtensions.Dsn), ("binarymime", SmtpExtensions.BinaryMime), ("limits", SmtpExtensions.Limits), ("mt-priority", SmtpExtensions.MtPriority),
-        ("requiretls", SmtpExtensions.RequireTls),
+        ("requiretls", SmtpExtensions.RequireTls), ("etrn", SmtpExtensions.Etrn),
     ];
 
     /// <summary>The lines of EHLO, in their order.</summary>
@@ -30,5 +30,6 @@ public static class ExtensionLines
         yield return (SmtpExtensions.Limits, string.Create(CultureInfo.InvariantCulture, $"LIMITS RCPTMAX={options.Limits.Recipients}"));
         yield return (SmtpExtensions.MtPriority, "MT-PRIORITY");
         yield return (SmtpExtensions.RequireTls, "REQUIRETLS");
+        yield return (SmtpExtensions.Etrn, "ETRN");
     }
 }

@@ -12,7 +12,7 @@ using Microsoft.Extensions.Logging;
 
 namespace HighPerfMta.Engine.Smtp;
 
-/// <summary>What all sessions of a server share; immutable.</summary>
+/// <summary>What all sessions of a server share; it does not change once there are sessions.</summary>
 internal sealed class SmtpContext
 {
     // As many as there are kinds of connection: with TLS and without, and what the listeners allow.
@@ -74,6 +74,9 @@ internal sealed class SmtpContext
     public SmtpReply LmtpGreeting { get; }
 
     public SmtpReply HeloReply { get; }
+
+    /// <summary>Starts the queue for a domain; null: nobody can. Set before the first session.</summary>
+    public QueueStarter? QueueStarter { get; set; }
 
     /// <summary>Who may log in; null: nobody can.</summary>
     public AuthenticationRoom? Auth { get; }

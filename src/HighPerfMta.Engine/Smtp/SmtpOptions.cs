@@ -65,6 +65,9 @@ public sealed record ListenerOptions(IPEndPoint Address, ListenerProfile Profile
     /// <summary>Whether clients may log in, and how.</summary>
     public AuthMode Auth { get; init; }
 
+    /// <summary>VRFY is answered, with what tells nothing; false: it is refused.</summary>
+    public bool Vrfy { get; init; } = true;
+
     /// <summary>Extensions that are offered here, as far as they are possible on a listener of the profile; those that every server has are not among them.</summary>
     public SmtpExtensions Extensions { get; init; } = ExtensionLines.Usual;
 }

@@ -43,13 +43,15 @@ internal sealed partial class SmtpSession
             case SmtpVerb.Noop:
                 return Noop.Handle();
             case SmtpVerb.Help:
-                return Help.Handle();
+                return Help.Handle(this);
             case SmtpVerb.Vrfy:
-                return Vrfy.Handle(arguments);
+                return Vrfy.Handle(this, arguments);
             case SmtpVerb.Expn:
                 return Expn.Handle();
             case SmtpVerb.StartTls:
                 return StartTls.Handle(this, arguments);
+            case SmtpVerb.Etrn:
+                return Etrn.Handle(this, arguments);
             case SmtpVerb.Xclient:
                 return Xclient.Handle(this, arguments);
             case SmtpVerb.Xforward:

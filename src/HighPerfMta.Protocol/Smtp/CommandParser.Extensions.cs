@@ -1,4 +1,5 @@
 using System.Text;
+using HighPerfMta.Protocol.Addresses;
 
 namespace HighPerfMta.Protocol.Smtp;
 
@@ -89,6 +90,18 @@ public static partial class CommandParser
 
         parameters = new RecipientParameters(notify, original);
         return null;
+    }
+
+    /// <summary>Argument of ETRN: a domain, or <c>@domain</c> for the domains below it too (RFC 1985 §5.1). Queues have no names here, so that <c>#queue</c> is none.</summary>
+    /// <param name="arguments">What follows the verb.</param>
+    /// <param name="domain">The domain in its normal form.</param>
+    /// <param name="withSubdomains">The domains below it are meant too.</param>
+    public static SmtpReply? ParseEtrn(ReadOnlySpan<byte> arguments, out string domain, out bool withSubdomains)
+    {
+        withSubdomains = !arguments.IsEmpty && arguments[0] == (byte)'@';
+        ReadOnlySpan<byte> name = withSubdomains ? arguments[1..] : arguments;
+        domain = "";
+        return name.Length <= MaxHelloName && System.Text.Unicode.Utf8.IsValid(name) && DomainName.TryNormalize(Encoding.UTF8.GetString(name), out domain) ? null : Replies.BadArguments;
     }
 
     private static bool TryParseReturn(ReadOnlySpan<byte> value, out ReturnContent content)

@@ -18,6 +18,18 @@ public static class Replies
     /// <summary>RFC 5321 §3.5.3: the truth about an address is not told.</summary>
     public static readonly SmtpReply CannotVerify = Make(252, 2, 5, 0, "Cannot VRFY user; send the message and delivery will be attempted");
 
+    /// <summary>Where VRFY is turned off.</summary>
+    public static readonly SmtpReply VrfyDisabled = Make(502, 5, 5, 1, "VRFY is not provided");
+
+    // ETRN (RFC 1985 §5.3)
+    public static readonly SmtpReply QueueStarted = Make(250, 2, 0, 0, "OK, queuing for the domain started");
+    public static readonly SmtpReply QueueNotStarted = Make(458, 4, 3, 2, "Unable to queue messages for the domain now, try again later");
+    public static readonly SmtpReply EtrnNotAllowed = Make(459, 4, 7, 1, "Not allowed to start the queue for a domain");
+
+    /// <summary>HELP where LMTP is spoken.</summary>
+    public static readonly SmtpReply LmtpHelp = Make(214, 2, 0, 0,
+        "Commands: LHLO MAIL RCPT DATA BDAT RSET NOOP HELP VRFY QUIT\nSee RFC 2033.");
+
     public static readonly SmtpReply ExpnDisabled = Make(502, 5, 5, 1, "EXPN is not provided");
     public static readonly SmtpReply Goodbye = Make(221, 2, 0, 0, "Bye", close: true);
 

@@ -21,6 +21,9 @@ public enum SmtpExtensions
     /// <summary>REQUIRETLS of MAIL (RFC 8689).</summary>
     RequireTls = 1 << 4,
 
+    /// <summary>ETRN (RFC 1985).</summary>
+    Etrn = 1 << 5,
+
     /// <summary>STARTTLS (RFC 3207).</summary>
     StartTls = 1 << 16,
 

@@ -12,6 +12,12 @@ internal static class ExtensionSettings
         "Extensions of SMTP that are offered, as far as the profile has them; what every listener offers (PIPELINING, SIZE, 8BITMIME, SMTPUTF8, CHUNKING) is not named.")
     { DefaultText = "all but \"requiretls\"" };
 
+    /// <summary>Another one.</summary>
+    public static Setting<ListenerDraft, bool> Vrfy { get; } = new(
+        "vrfy", Kinds.Truth, static l => l.Vrfy, static (l, v) => l.Vrfy = v,
+        "VRFY is answered 252, which does not tell whether an address exists; false: it is refused with 502 5.5.1, as EXPN always is.")
+    { DefaultText = "`true`" };
+
     public static Section Reports { get; } = new SingleSection(
         "reports",
         "Reports to senders (delivery status notifications).",

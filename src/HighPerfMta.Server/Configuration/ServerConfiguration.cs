@@ -61,6 +61,8 @@ internal sealed class ListenerDraft
     /// <summary>Null until <see cref="ServerConfiguration.Complete"/>: nobody wrote it.</summary>
     public AuthMode? Auth { get; set; }
 
+    public bool Vrfy { get; set; } = true;
+
     public IReadOnlyList<SmtpExtensions> Extensions { get; set; } = [.. ExtensionLines.Names.Select(static n => n.Extension).Where(static e => ExtensionLines.Usual.HasFlag(e))];
 }
 
@@ -142,6 +144,7 @@ internal sealed class ServerConfiguration
                 ProxyProtocol = l.ProxyProtocol,
                 Xclient = l.Xclient,
                 Auth = l.Auth ?? AuthMode.Off,
+                Vrfy = l.Vrfy,
                 Extensions = ExtensionSettings.Combine(l.Extensions),
             }),
         ],

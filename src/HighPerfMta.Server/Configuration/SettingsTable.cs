@@ -66,7 +66,8 @@ internal static class SettingsTable
         new Setting<ListenerDraft, IReadOnlyList<System.Net.IPNetwork>>("xclient", Kinds.ListOf(Kinds.ClientNetwork), static l => l.Xclient, static (l, v) => l.Xclient = v,
             "Clients that may use XCLIENT and XFORWARD, so speak for others.")
         { DefaultText = "`[]`" },
-        ExtensionSettings.Listener);
+        ExtensionSettings.Listener,
+        ExtensionSettings.Vrfy);
 
     private static SingleSection Tls() => new(
         "tls",
