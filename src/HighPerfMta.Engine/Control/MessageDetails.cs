@@ -72,7 +72,8 @@ internal static class MessageDetails
     public static DateTimeOffset ExpiresAt(in Job job, TimeSpan expire)
     {
         DateTimeOffset received = new(job.ReceivedAt, TimeSpan.Zero);
-        return DateTimeOffset.MaxValue - received < expire ? DateTimeOffset.MaxValue : received + expire;
+        DateTimeOffset expires = DateTimeOffset.MaxValue - received < expire ? DateTimeOffset.MaxValue : received + expire;
+        return job.HasDeadline && !job.DeadlineNotifies && job.DeadlineAt < expires.UtcTicks ? new DateTimeOffset(job.DeadlineAt, TimeSpan.Zero) : expires;
     }
 
     public static string PlaceName(JobPlace place) => place switch
@@ -93,6 +94,8 @@ internal static class MessageDetails
         {
             details["ret"] = NullIfEmpty(parameters.ReturnText);
             details["envid"] = parameters.EnvelopeId;
+            details["by"] = Observability.MailEventJson.ByText(parameters);
+            details["release_at"] = parameters.ReleaseAt is { } release ? MessageJson.Time(release) : null;
             details["mt_priority"] = parameters.Priority;
             details["requiretls"] = parameters.RequireTls ? true : null;
         }

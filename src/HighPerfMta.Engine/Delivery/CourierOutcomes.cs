@@ -63,6 +63,13 @@ internal static class CourierOutcomes
     public static DeliveryOutcome NeedsBinary(string peer) =>
         new(DeliveryStatus.Failed, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(5, 6, 1), "the message is binary, which the next server does not take (no BINARYMIME)", peer);
 
+    /// <summary>RFC 2852 §4.</summary>
+    public static DeliveryOutcome NotInTime(string peer) =>
+        new(DeliveryStatus.Failed, DeliveryStage.Expiry, FaultOwner.Message, 0, new EnhancedCode(5, 4, 7), "not delivered by the time that the sender gave", peer);
+
+    public static DeliveryOutcome NeedsDeliverBy(string peer) =>
+        new(DeliveryStatus.Failed, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(5, 3, 3), "the message is to be delivered by a time or returned, which the next server does not promise (DELIVERBY)", peer);
+
     /// <summary>RFC 8689 §4.2.1.</summary>
     public static DeliveryOutcome NeedsRequireTls(string peer) =>
         new(DeliveryStatus.Failed, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(5, 7, 30), "the message may go over TLS only, to a server that offers REQUIRETLS", peer);

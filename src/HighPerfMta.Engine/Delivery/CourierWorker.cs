@@ -338,7 +338,7 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
             DeliveryOutcome outcome = task.Outcomes[i];
             RecipientState before = message.GetRecipient(recipient);
             NoteSite(outcome);
-            if (outcome.Status == DeliveryStatus.Delivered && !task.PassesDsn && ReportPolicy.IsWanted(ReportKind.Relayed, message.Envelope, recipient))
+            if (outcome.Status == DeliveryStatus.Delivered && ReportPolicy.IsRelayTold(message.Envelope, recipient, task.PassesDsn))
             {
                 (Batch[place].Failures ??= []).Add((recipient, outcome));
                 Batch[place].HasDeliveries = true;

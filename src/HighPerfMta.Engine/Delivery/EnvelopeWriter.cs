@@ -16,8 +16,9 @@ internal static class EnvelopeWriter
     /// <param name="smtpUtf8">SMTPUTF8 (RFC 6531).</param>
     /// <param name="parameters">What the sender asked for; null: nothing.</param>
     /// <param name="peer">What the peer announced: it is told of what it knows.</param>
+    /// <param name="now">The time, from which what is left for delivery counts; wanted with <see cref="EnvelopeParameters.DeliverBy"/> alone.</param>
     public static void Mail(
-        IBufferWriter<byte> output, EmailAddress? sender, long size, BodyEncoding body, bool smtpUtf8, EnvelopeParameters? parameters, PeerCapabilities peer)
+        IBufferWriter<byte> output, EmailAddress? sender, long size, BodyEncoding body, bool smtpUtf8, EnvelopeParameters? parameters, PeerCapabilities peer, DateTimeOffset now = default)
     {
         output.Write("MAIL FROM:<"u8);
         if (sender is not null)
@@ -40,6 +41,13 @@ internal static class EnvelopeWriter
         if (smtpUtf8)
         {
             output.Write(" SMTPUTF8"u8);
+        }
+
+        if (parameters?.DeliverBy is { } by && peer.DeliverByMin is not null)
+        {
+            output.Write(" BY="u8);
+            Number(output, Math.Clamp((long)Math.Floor((by.At - now).TotalSeconds), -999_999_999, 999_999_999));
+            Parameter(output, ";"u8, by.Mode);
         }
 
         if (parameters?.Priority is { } priority && peer.MtPriority)

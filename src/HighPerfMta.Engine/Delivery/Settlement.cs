@@ -175,7 +175,7 @@ internal sealed partial class Settlement(DeliveryServices services, int slot, Se
                 await EndAsync(message);
                 break;
             case SettlementKind.Expire:
-                await FailAsync(message, Open(message, s => RouteOutcomes.Expired(s, services.Retry.Expire)), MailEventKind.Expired);
+                await FailAsync(message, Open(message, s => ExpiryOf(message, s)), MailEventKind.Expired);
                 break;
             case SettlementKind.Bounce:
                 await FailAsync(message, Open(message, static _ => RouteOutcomes.Bounced), MailEventKind.Bounced);
@@ -308,6 +308,12 @@ internal sealed partial class Settlement(DeliveryServices services, int slot, Se
         await UpdateAsync(message);
     }
 
+    /// <summary>Too old, or not delivered by the time that its sender gave (RFC 2852).</summary>
+    private DeliveryOutcome ExpiryOf(QueuedMessage message, RecipientState state) =>
+        message.Envelope.Parameters?.DeliverBy is { Notify: false } by && by.At <= services.Time.GetUtcNow()
+            ? RouteOutcomes.NotInTime(state)
+            : RouteOutcomes.Expired(state, services.Retry.Expire);
+
     private async ValueTask<List<(int Recipient, DeliveryOutcome Outcome)>> ReportOnceAsync(
         QueuedMessage message, ReportKind kind, List<(int Recipient, DeliveryOutcome Outcome)> recipients)
     {
@@ -342,8 +348,17 @@ internal sealed partial class Settlement(DeliveryServices services, int slot, Se
 
     private async ValueTask NotifyAsync(QueuedMessage message)
     {
-        List<(int Recipient, DeliveryOutcome Outcome)> delayed = Open(message, state => state.LastOutcome ?? Site?.LastError ?? RouteOutcomes.Waiting);
+        DeliverBy? by = message.Envelope.Parameters?.DeliverBy;
+        List<(int Recipient, DeliveryOutcome Outcome)> delayed = Open(message, state => by is null ? state.LastOutcome ?? Site?.LastError ?? RouteOutcomes.Waiting : RouteOutcomes.Late(state));
         delayed.RemoveAll(d => message.GetRecipient(d.Recipient).DelayNoticeSent);
+        if (message.Envelope.Parameters?.ReleaseAt is not null && by is null)
+        {
+            // It was its sender who wanted it late.
+            delayed.ForEach(d => Add(d.Recipient, message.GetRecipient(d.Recipient) with { DelayNoticeSent = true }));
+            await UpdateAsync(message);
+            return;
+        }
+
         delayed = await ReportOnceAsync(message, ReportKind.Delay, delayed);
         DateTimeOffset now = services.Time.GetUtcNow();
         foreach ((int recipient, DeliveryOutcome outcome) in delayed)

@@ -19,8 +19,22 @@ internal sealed partial class SmtpCourier
             return CourierOutcomes.NeedsBinary(_peer);
         }
 
+        if (envelope.Parameters?.DeliverBy is { Notify: false } by && RefusalOf(by) is { } late)
+        {
+            return late;
+        }
+
         // The connection is in plain text.
         return envelope.Parameters is { RequireTls: true } ? CourierOutcomes.NeedsRequireTls(_peer) : null;
+    }
+
+    /// <summary>A message that is to be returned when it comes late goes to a peer that promises the same for the time that is left, or not at all (RFC 2852 §4).</summary>
+    private DeliveryOutcome? RefusalOf(DeliverBy by)
+    {
+        double left = (by.At - services.Time.GetUtcNow()).TotalSeconds;
+        return left < 1 ? CourierOutcomes.NotInTime(_peer)
+            : _peerCan.DeliverByMin is { } least && left >= least ? null
+            : CourierOutcomes.NeedsDeliverBy(_peer);
     }
 
     /// <summary>Nobody has to be left for another transaction.</summary>

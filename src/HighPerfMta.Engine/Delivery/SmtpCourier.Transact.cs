@@ -212,7 +212,8 @@ internal sealed partial class SmtpCourier
     private void WriteMail(DeliveryTask task)
     {
         Envelope envelope = task.Message.Envelope;
-        EnvelopeWriter.Mail(_link!.Output, envelope.Sender, _peerCan.SizeExtension ? task.Message.Size : -1, _body, _utf8, envelope.Parameters, _peerCan);
+        EnvelopeWriter.Mail(_link!.Output, envelope.Sender, _peerCan.SizeExtension ? task.Message.Size : -1, _body, _utf8, envelope.Parameters, _peerCan,
+            envelope.Parameters?.DeliverBy is null ? default : services.Time.GetUtcNow());
     }
 
     private void WriteRcpt(DeliveryTask task, int place)

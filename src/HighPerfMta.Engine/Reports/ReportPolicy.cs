@@ -24,7 +24,20 @@ public static class ReportPolicy
         {
             ReportKind.Failure => notify == NotifyConditions.Unsaid || notify.HasFlag(NotifyConditions.Failure),
             ReportKind.Delay => notify == NotifyConditions.Unsaid || notify.HasFlag(NotifyConditions.Delay),
+            ReportKind.Relayed when envelope.Parameters?.DeliverBy is { Trace: true } => notify != NotifyConditions.Never,
             _ => notify.HasFlag(NotifyConditions.Success),
         };
+    }
+
+    /// <summary>
+    /// Whether the sender is told of a relay: who wants to hear of success, when the next hop will not tell (RFC 3461 §5.2.2), and who wants a trace, always (RFC 2852 §3).
+    /// </summary>
+    /// <param name="envelope">Of the message.</param>
+    /// <param name="recipient">Index of the recipient.</param>
+    /// <param name="passesDsn">The next hop knows DSN.</param>
+    public static bool IsRelayTold(Envelope envelope, int recipient, bool passesDsn)
+    {
+        ArgumentNullException.ThrowIfNull(envelope);
+        return envelope.Parameters is not null && IsWanted(ReportKind.Relayed, envelope, recipient) && (!passesDsn || envelope.Parameters.DeliverBy is { Trace: true });
     }
 }

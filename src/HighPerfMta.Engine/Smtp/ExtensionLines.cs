@@ -12,13 +12,16 @@ public static class ExtensionLines
     /// <summary>
     /// Those of a listener that names none. REQUIRETLS is not among them: as long as mail is not delivered over TLS a message that asks for it cannot be delivered at all.
     /// </summary>
-    public const SmtpExtensions Usual = SmtpExtensions.Dsn | SmtpExtensions.BinaryMime | SmtpExtensions.Limits | SmtpExtensions.MtPriority | SmtpExtensions.Etrn;
+    public const SmtpExtensions Usual = SmtpExtensions.Dsn | SmtpExtensions.BinaryMime | SmtpExtensions.Limits | SmtpExtensions.MtPriority | SmtpExtensions.Etrn | SmtpExtensions.DeliverBy | SmtpExtensions.FutureRelease;
+
+    /// <summary>Seconds that BY gives at least when it is to be returned otherwise: mail whose next hop takes nothing is looked at once a minute.</summary>
+    public const int LeastDeliverBy = 60;
 
     /// <summary>Each with its name in the configuration.</summary>
     public static IReadOnlyList<(string Name, SmtpExtensions Extension)> Names { get; } = 
     [
         ("dsn", SmtpExtensions.Dsn), ("binarymime", SmtpExtensions.BinaryMime), ("limits", SmtpExtensions.Limits), ("mt-priority", SmtpExtensions.MtPriority),
-        ("requiretls", SmtpExtensions.RequireTls), ("etrn", SmtpExtensions.Etrn),
+        ("requiretls", SmtpExtensions.RequireTls), ("etrn", SmtpExtensions.Etrn), ("deliverby", SmtpExtensions.DeliverBy), ("futurerelease", SmtpExtensions.FutureRelease),
     ];
 
     /// <summary>The lines of EHLO, in their order.</summary>
@@ -28,6 +31,7 @@ public static class ExtensionLines
         yield return (SmtpExtensions.BinaryMime, "BINARYMIME");
         yield return (SmtpExtensions.Dsn, "DSN");
         yield return (SmtpExtensions.Limits, string.Create(CultureInfo.InvariantCulture, $"LIMITS RCPTMAX={options.Limits.Recipients}"));
+        yield return (SmtpExtensions.DeliverBy, string.Create(CultureInfo.InvariantCulture, $"DELIVERBY {LeastDeliverBy}"));
         yield return (SmtpExtensions.MtPriority, "MT-PRIORITY");
         yield return (SmtpExtensions.RequireTls, "REQUIRETLS");
         yield return (SmtpExtensions.Etrn, "ETRN");

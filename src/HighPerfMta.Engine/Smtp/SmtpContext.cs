@@ -89,9 +89,18 @@ internal sealed class SmtpContext
     public TlsAcceptor? Tls { get; }
 
     /// <summary>Announces exactly what works for this client now.</summary>
-    public SmtpReply EhloReply(SmtpSession session) => _ehloReplies.GetOrAdd((session.Offered, session.Mechanisms), static (key, options) => MakeEhloReply(options, key), Options);
+    public SmtpReply EhloReply(SmtpSession session) => session.Offered.HasFlag(SmtpExtensions.FutureRelease)
+        ? MakeEhloReply(Options, (session.Offered, session.Mechanisms), $"FUTURERELEASE {FutureRelease()}")
+        : _ehloReplies.GetOrAdd((session.Offered, session.Mechanisms), static (key, options) => MakeEhloReply(options, key), Options);
 
-    private static SmtpReply MakeEhloReply(SmtpServerOptions options, (SmtpExtensions Extensions, string Mechanisms) offers)
+    /// <summary>How long a message may be held, in seconds and as a time (RFC 4865 §4).</summary>
+    private string FutureRelease()
+    {
+        TimeSpan longest = Options.Submission.FutureRelease;
+        return string.Create(CultureInfo.InvariantCulture, $"{(long)longest.TotalSeconds} {(Time.GetUtcNow() + longest).UtcDateTime:yyyy-MM-dd'T'HH:mm:ss'Z'}");
+    }
+
+    private static SmtpReply MakeEhloReply(SmtpServerOptions options, (SmtpExtensions Extensions, string Mechanisms) offers, string? futureRelease = null)
     {
         StringBuilder text = new();
         text.Append(CultureInfo.InvariantCulture, $"{options.Hostname}\nPIPELINING\nSIZE {options.Limits.MessageSize}\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES\nCHUNKING");
@@ -100,6 +109,7 @@ internal sealed class SmtpContext
             text.Append(offers.Extensions.HasFlag(extension) ? "\n" + line : "");
         }
 
+        text.Append(futureRelease is null ? "" : "\n" + futureRelease);
         text.Append(offers.Extensions.HasFlag(SmtpExtensions.StartTls) ? "\nSTARTTLS" : "");
         text.Append(offers.Mechanisms.Length > 0 ? "\nAUTH " + offers.Mechanisms : "");
         text.Append(offers.Extensions.HasFlag(SmtpExtensions.Xclient) ? $"\nXCLIENT {ClientAttributeParser.XclientKeywords}\nXFORWARD {ClientAttributeParser.XforwardKeywords}" : "");

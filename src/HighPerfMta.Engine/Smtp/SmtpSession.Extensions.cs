@@ -22,6 +22,7 @@ internal sealed partial class SmtpSession
             SmtpExtensions possible = Listener.Extensions & ExtensionLines.All;
             possible &= IsTrusted || Profile == ListenerProfile.Submission ? possible : ~SmtpExtensions.MtPriority;
             possible &= IsTrusted && !IsLmtp && _context.QueueStarter is not null ? possible : ~SmtpExtensions.Etrn;
+            possible &= Profile == ListenerProfile.Submission && _context.Options.Submission.FutureRelease > TimeSpan.Zero ? possible : ~SmtpExtensions.FutureRelease;
             return Tls is null ? possible & ~SmtpExtensions.RequireTls : possible;
         }
     }

@@ -8,6 +8,16 @@ internal static class Explanations
     /// <summary>One or two sentences.</summary>
     public static string Describe(DeliveryOutcome outcome)
     {
+        if (outcome is { Stage: DeliveryStage.Expiry, Status: DeliveryStatus.Deferred })
+        {
+            return "The time by which you wanted the message delivered is over.";
+        }
+
+        if (outcome is { Stage: DeliveryStage.Expiry, Enhanced.Class: 5 })
+        {
+            return "The message could not be delivered by the time that you gave, and it is returned as you asked.";
+        }
+
         if (outcome.Stage == DeliveryStage.Expiry)
         {
             return "The message waited too long: every attempt to deliver it failed for the time being, and the time allowed is over.";
@@ -47,6 +57,7 @@ internal static class Explanations
         (2, 1) => "The mailbox is disabled.",
         (2, 2) => "The mailbox is full.",
         (2, 3) or (3, 4) => "The message is too large for the recipient's mail system.",
+        (3, 3) => "The recipient's mail system does not offer what you asked for.",
         (3, 1) => "The recipient's mail system is full.",
         (3, 2) => "The recipient's mail system is not accepting messages.",
         (4, 1) => "The recipient's mail system did not answer.",

@@ -242,7 +242,7 @@ public static partial class CommandParser
             }
         }
 
-        mail = new MailParameters { Size = size, Body = body, SmtpUtf8 = utf8, Submitter = submitter, Extended = extras.Make() };
+        mail = new MailParameters { Size = size, Body = body, SmtpUtf8 = utf8, Submitter = submitter, Extended = extras.Make(), Times = extras.MakeTimes() };
         return null;
     }
 

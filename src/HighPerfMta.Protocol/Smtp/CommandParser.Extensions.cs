@@ -16,6 +16,13 @@ public static partial class CommandParser
         public string? EnvelopeId;
         public sbyte? Priority;
         public bool RequireTls;
+        public int? By;
+        public bool Notify;
+        public bool Trace;
+        public int? HoldFor;
+        public DateTimeOffset? HoldUntil;
+
+        public readonly MailTimes? MakeTimes() => By is null && HoldFor is null && HoldUntil is null ? null : new MailTimes(By, Notify, Trace, HoldFor, HoldUntil);
 
         public readonly EnvelopeParameters? Make() => Return == ReturnContent.Unsaid && EnvelopeId is null && Priority is null && !RequireTls
             ? null
@@ -47,7 +54,80 @@ public static partial class CommandParser
             return right ? null : Replies.BadParameter;
         }
 
+        return ParseTime(keyword, value, offered, ref extras);
+    }
+
+    private static SmtpReply? ParseTime(ReadOnlySpan<byte> keyword, ReadOnlySpan<byte> value, SmtpExtensions offered, ref MailExtras extras)
+    {
+        if (offered.HasFlag(SmtpExtensions.DeliverBy) && Ascii.EqualsIgnoreCase(keyword, "by"u8))
+        {
+            return extras.By is null && TryParseBy(value, ref extras) ? null : Replies.BadParameter;
+        }
+
+        bool held = extras.HoldFor is not null || extras.HoldUntil is not null;
+        if (offered.HasFlag(SmtpExtensions.FutureRelease) && Ascii.EqualsIgnoreCase(keyword, "holdfor"u8))
+        {
+            return !held && TryParseSeconds(value, out extras.HoldFor) ? null : Replies.BadParameter;
+        }
+
+        if (offered.HasFlag(SmtpExtensions.FutureRelease) && Ascii.EqualsIgnoreCase(keyword, "holduntil"u8))
+        {
+            return !held && TryParseTime(value, out extras.HoldUntil) ? null : Replies.BadParameter;
+        }
+
         return Replies.UnknownParameter;
+    }
+
+    /// <summary>Seconds, a semicolon, the mode, and perhaps T (RFC 2852 §3). Nothing can be returned before it came: with R the time is above zero.</summary>
+    private static bool TryParseBy(ReadOnlySpan<byte> value, ref MailExtras extras)
+    {
+        int semicolon = value.IndexOf((byte)';');
+        if (semicolon < 0 || value.Length - semicolon is not (2 or 3))
+        {
+            return false;
+        }
+
+        ReadOnlySpan<byte> time = value[..semicolon];
+        bool negative = time.Length > 0 && time[0] == (byte)'-';
+        time = negative || (time.Length > 0 && time[0] == (byte)'+') ? time[1..] : time;
+        byte mode = (byte)(value[semicolon + 1] | 0x20);
+        extras.Notify = mode == (byte)'n';
+        extras.Trace = value.Length - semicolon == 3;
+        bool right = TryParseSeconds(time, out int? seconds) && mode is (byte)'n' or (byte)'r' && (!extras.Trace || (value[^1] | 0x20) == 't');
+        extras.By = negative ? -seconds : seconds;
+        return right && (extras.Notify || extras.By > 0);
+    }
+
+    private static bool TryParseSeconds(ReadOnlySpan<byte> digits, out int? seconds)
+    {
+        seconds = null;
+        if (digits.Length > 9 || !TryParseSize(digits, out long value))
+        {
+            return false;
+        }
+
+        seconds = (int)value;
+        return true;
+    }
+
+    /// <summary>A date and time of RFC 3339.</summary>
+    private static bool TryParseTime(ReadOnlySpan<byte> value, out DateTimeOffset? time)
+    {
+        time = null;
+        Span<char> text = stackalloc char[40];
+        if (value.Length is < 20 or > 40 || !Ascii.IsValid(value) || value[10] is not ((byte)'T' or (byte)'t'))
+        {
+            return false;
+        }
+
+        int length = Encoding.ASCII.GetChars(value, text);
+        text[..length].Replace('t', 'T');
+        text[..length].Replace('z', 'Z');
+        bool parsed = DateTimeOffset.TryParseExact(
+            text[..length], ["yyyy-MM-dd'T'HH:mm:ss'Z'", "yyyy-MM-dd'T'HH:mm:sszzz", "yyyy-MM-dd'T'HH:mm:ss.FFFFFFF'Z'", "yyyy-MM-dd'T'HH:mm:ss.FFFFFFFzzz"],
+            System.Globalization.CultureInfo.InvariantCulture, System.Globalization.DateTimeStyles.AssumeUniversal | System.Globalization.DateTimeStyles.AdjustToUniversal, out DateTimeOffset read);
+        time = parsed ? read : null;
+        return parsed;
     }
 
     /// <summary>-9 to 9, without a plus or a zero before it (RFC 6710 §8).</summary>

@@ -52,6 +52,9 @@ public class Envelope
 
     public BodyEncoding Body { get; init; }
 
+    /// <summary>When it is to be tried first, UTC.</summary>
+    public DateTimeOffset FirstDue => Parameters?.ReleaseAt is { } release && release > ReceivedAt ? release : ReceivedAt;
+
     /// <summary>MAIL carried SMTPUTF8 (RFC 6531 §3.4).</summary>
     public bool SmtpUtf8 { get; init; }
 

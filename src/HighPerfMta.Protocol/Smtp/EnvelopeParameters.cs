@@ -57,6 +57,16 @@ public sealed record RecipientParameters(NotifyConditions Notify, string? Origin
     }
 }
 
+/// <summary>BY of MAIL (RFC 2852).</summary>
+/// <param name="At">When the message is to be delivered at the latest, UTC.</param>
+/// <param name="Notify">Mode N: later the sender is told, and delivery goes on; else (R) the message is returned.</param>
+/// <param name="Trace">The sender wants to be told of each relay.</param>
+public sealed record DeliverBy(DateTimeOffset At, bool Notify, bool Trace)
+{
+    /// <summary>The mode as it stands in BY.</summary>
+    public string Mode => (Notify ? "N" : "R") + (Trace ? "T" : "");
+}
+
 /// <summary>
 /// What MAIL and RCPT asked for beyond a plain transaction; kept with the envelope, as most messages ask for nothing and take no room for it. Immutable.
 /// </summary>
@@ -70,6 +80,12 @@ public sealed record EnvelopeParameters
 
     /// <summary>ENVID as it was given, in xtext; null: it was not.</summary>
     public string? EnvelopeId { get; init; }
+
+    /// <summary>BY; null: it was not given.</summary>
+    public DeliverBy? DeliverBy { get; init; }
+
+    /// <summary>HOLDFOR and HOLDUNTIL: nothing is tried before this, UTC (RFC 4865); null: neither was given.</summary>
+    public DateTimeOffset? ReleaseAt { get; init; }
 
     /// <summary>MT-PRIORITY, from -9 to 9 (RFC 6710); null: it was not given.</summary>
     public sbyte? Priority { get; init; }

@@ -23,6 +23,9 @@ public sealed record PeerCapabilities
 
     public bool MtPriority { get; init; }
 
+    /// <summary>DELIVERBY was announced: the shortest time in seconds that it takes with R, 0 for any; null: it was not.</summary>
+    public int? DeliverByMin { get; init; }
+
     /// <summary>Most recipients of a transaction (LIMITS RCPTMAX, RFC 9422); null: it did not say.</summary>
     public int? RecipientMax { get; init; }
 
@@ -52,7 +55,7 @@ public sealed record PeerCapabilities
         }
 
         bool pipelining = false, eight = false, utf8 = false, chunking = false, codes = false, tls = false, dsn = false, sized = false, binary = false, priority = false;
-        int? recipients = null, mails = null, domains = null;
+        int? recipients = null, mails = null, domains = null, by = null;
         long? size = null;
         IReadOnlyList<string> lines = ehlo.Lines;
         for (int i = 1; i < lines.Count; i++)
@@ -69,6 +72,11 @@ public sealed record PeerCapabilities
             dsn |= Is(keyword, "DSN");
             binary |= Is(keyword, "BINARYMIME");
             priority |= Is(keyword, "MT-PRIORITY");
+            if (Is(keyword, "DELIVERBY"))
+            {
+                by = space >= 0 && int.TryParse(line[(space + 1)..].Trim(' '), System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out int least) ? least : 0;
+            }
+
             if (Is(keyword, "LIMITS") && space >= 0)
             {
                 ReadOnlySpan<char> limits = line[(space + 1)..];
@@ -96,6 +104,7 @@ public sealed record PeerCapabilities
             Dsn = dsn,
             BinaryMime = binary,
             MtPriority = priority,
+            DeliverByMin = by,
             RecipientMax = recipients,
             MailMax = mails,
             RecipientDomainMax = domains,

@@ -86,6 +86,10 @@ public static class Replies
     public static readonly SmtpReply IsLmtp = Make(500, 5, 5, 1, "This is LMTP: send LHLO");
     public static readonly SmtpReply IsNotLmtp = Make(500, 5, 5, 1, "This is not LMTP: send EHLO");
 
+    // Times that a sender asks for
+    public static readonly SmtpReply HeldTooLong = Make(501, 5, 5, 4, "The message would be held longer than is offered");
+    public static readonly SmtpReply DeadlineTooShort = Make(555, 5, 5, 4, "The time for delivery is shorter than is offered");
+
     // Addresses
     public static readonly SmtpReply BadSenderAddress = Make(501, 5, 1, 7, "Bad sender address syntax");
     public static readonly SmtpReply BadRecipientAddress = Make(501, 5, 1, 3, "Bad recipient address syntax");

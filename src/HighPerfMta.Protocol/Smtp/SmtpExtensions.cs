@@ -24,6 +24,12 @@ public enum SmtpExtensions
     /// <summary>ETRN (RFC 1985).</summary>
     Etrn = 1 << 5,
 
+    /// <summary>DELIVERBY: BY of MAIL (RFC 2852).</summary>
+    DeliverBy = 1 << 6,
+
+    /// <summary>FUTURERELEASE: HOLDFOR and HOLDUNTIL of MAIL (RFC 4865).</summary>
+    FutureRelease = 1 << 7,
+
     /// <summary>STARTTLS (RFC 3207).</summary>
     StartTls = 1 << 16,
 

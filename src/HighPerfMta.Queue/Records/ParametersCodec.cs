@@ -9,10 +9,12 @@ namespace HighPerfMta.Queue.Records;
 internal static class ParametersCodec
 {
     private const int HighestPriority = 9;
+    private const byte Notify = 1;
+    private const byte Trace = 2;
 
     private enum Tag : byte
     {
-        End = 0, Return = 1, EnvelopeId = 2, Recipient = 3, BinaryMime = 4, Priority = 5, RequireTls = 6,
+        End = 0, Return = 1, EnvelopeId = 2, Recipient = 3, BinaryMime = 4, Priority = 5, RequireTls = 6, DeliverBy = 7, ReleaseAt = 8,
     }
 
     public static void Write(ref RecordWriter writer, Envelope envelope)
@@ -53,6 +55,19 @@ internal static class ParametersCodec
         if (parameters.RequireTls)
         {
             writer.Byte((byte)Tag.RequireTls);
+        }
+
+        if (parameters.DeliverBy is { } by)
+        {
+            writer.Byte((byte)Tag.DeliverBy);
+            writer.Int64(by.At.UtcTicks);
+            writer.Byte((byte)((by.Notify ? Notify : 0) | (by.Trace ? Trace : 0)));
+        }
+
+        if (parameters.ReleaseAt is { } release)
+        {
+            writer.Byte((byte)Tag.ReleaseAt);
+            writer.Int64(release.UtcTicks);
         }
 
         for (int i = 0; i < parameters.Recipients.Length; i++)
@@ -96,6 +111,14 @@ internal static class ParametersCodec
                 case Tag.RequireTls:
                     parameters = parameters with { RequireTls = true };
                     break;
+                case Tag.DeliverBy:
+                    DateTimeOffset at = ReadTime(ref reader);
+                    byte mode = Limited(reader.Byte(), Notify | Trace);
+                    parameters = parameters with { DeliverBy = new DeliverBy(at, (mode & Notify) != 0, (mode & Trace) != 0) };
+                    break;
+                case Tag.ReleaseAt:
+                    parameters = parameters with { ReleaseAt = ReadTime(ref reader) };
+                    break;
                 case Tag.Recipient:
                     int index = reader.Number(recipients - 1);
                     asked = asked.Length == 0 ? new RecipientParameters?[recipients] : asked;
@@ -113,6 +136,12 @@ internal static class ParametersCodec
         NotifyConditions notify = (NotifyConditions)Limited(reader.Byte(), most);
         string original = Line(reader.Text());
         return new RecipientParameters(notify, original.Length == 0 ? null : original);
+    }
+
+    private static DateTimeOffset ReadTime(ref RecordReader reader)
+    {
+        long ticks = reader.Int64();
+        return ticks >= 0 && ticks <= DateTimeOffset.MaxValue.UtcTicks ? new DateTimeOffset(ticks, TimeSpan.Zero) : throw new InvalidDataException($"{ticks} is no time");
     }
 
     private static byte Limited(byte value, byte most) => value <= most ? value : throw new InvalidDataException($"{value} is above {most}");

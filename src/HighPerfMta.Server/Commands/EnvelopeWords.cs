@@ -5,7 +5,7 @@ namespace HighPerfMta.Server.Commands;
 /// <summary>What MAIL and RCPT asked for beyond a plain transaction, as tables show it: the parameters, with the names that they have in SMTP.</summary>
 internal static class EnvelopeWords
 {
-    private static readonly string[] Mail = ["ret", "envid", "mt_priority", "requiretls"];
+    private static readonly string[] Mail = ["ret", "envid", "by", "release_at", "mt_priority", "requiretls"];
     private static readonly string[] Rcpt = ["notify", "orcpt"];
 
     public static IEnumerable<(string Name, string? Value)> OfMessage(JsonObject message) => Fields(message, Mail);

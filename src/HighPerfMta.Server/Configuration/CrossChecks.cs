@@ -122,6 +122,12 @@ internal static class CrossChecks
     {
         // A shorter expire with the built-in notice is no contradiction of the operator's: the notice just never comes due.
         TimeSpan expire = configuration.Retry.Expire;
+        Place release = placeOf("submission.future_release");
+        if (configuration.Submission.FutureRelease > expire / 2 && release != placeOf(""))
+        {
+            problems.Add(release, "submission.future_release", $"\"{Units.Format(configuration.Submission.FutureRelease)}\" is more than half of retry.expire (\"{Units.Format(expire)}\"): what is held so long would not be tried for long; lower it");
+        }
+
         Place place = placeOf("retry.delay_notice");
         if (configuration.Retry.DelayNotice is { } notice && notice >= expire && place != placeOf(""))
         {

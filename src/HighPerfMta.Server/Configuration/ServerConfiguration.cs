@@ -150,7 +150,7 @@ internal sealed class ServerConfiguration
         ],
         Relay = Relay,
         Limits = Limits,
-        Submission = Submission with { Rules = [.. SubmissionSenders.Select(static s => new SenderRule([.. s.Users.Select(NameOf)], s.Addresses))] },
+        Submission = Submission with { FutureRelease = TimeSpan.FromTicks(Math.Min(Submission.FutureRelease.Ticks, Retry.Expire.Ticks / 2)), Rules = [.. SubmissionSenders.Select(static s => new SenderRule([.. s.Users.Select(NameOf)], s.Addresses))] },
         Routes = new RouteTable(ForRouting()),
     };
 

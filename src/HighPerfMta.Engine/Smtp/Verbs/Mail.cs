@@ -24,9 +24,33 @@ internal static class Mail
             return refusal;
         }
 
-        session.Transaction.Begin(mail);
+        session.Transaction.Begin(WithTimes(mail, session.Context.Time));
         session.State = SessionState.Sender;
         return Replies.SenderOk;
+    }
+
+    /// <summary>Times count from MAIL on.</summary>
+    private static MailParameters WithTimes(in MailParameters mail, TimeProvider time)
+    {
+        if (mail.Times is not { } times)
+        {
+            return mail;
+        }
+
+        DateTimeOffset now = time.GetUtcNow();
+        EnvelopeParameters parameters = mail.Extended ?? EnvelopeParameters.None;
+        return mail with { Extended = parameters with { DeliverBy = times.DeliverBy(now), ReleaseAt = times.ReleaseAt(now) } };
+    }
+
+    private static SmtpReply? CheckTimes(SmtpSession session, MailTimes times)
+    {
+        DateTimeOffset now = session.Context.Time.GetUtcNow();
+        if (times.ReleaseAt(now) > now + session.Context.Options.Submission.FutureRelease)
+        {
+            return Replies.HeldTooLong;
+        }
+
+        return times is { Notify: false, By: < ExtensionLines.LeastDeliverBy } ? Replies.DeadlineTooShort : null;
     }
 
     private static SmtpReply? Check(SmtpSession session, in MailParameters mail)
@@ -49,6 +73,11 @@ internal static class Mail
         if (mail.Size > session.Context.Limits.MessageSize)
         {
             return Replies.MessageTooLarge;
+        }
+
+        if (mail.Times is { } times && CheckTimes(session, times) is { } wrong)
+        {
+            return wrong;
         }
 
         return session.Context.Intake.Refusal ?? (session.TryTakeMessage() ? null : Replies.UserMessages);

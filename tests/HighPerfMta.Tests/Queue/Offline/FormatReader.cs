@@ -114,6 +114,8 @@ internal sealed class FormatReader
                 4 => "binary",
                 5 => $"priority {cursor.U8() - 9}",
                 6 => "requiretls",
+                7 => $"by {new DateTime(cursor.I64(), DateTimeKind.Utc):O} {cursor.U8()}",
+                8 => $"release {new DateTime(cursor.I64(), DateTimeKind.Utc):O}",
                 3 => $"recipient {cursor.Number()} notify {cursor.U8()} orcpt {cursor.Text()}",
                 _ => throw new InvalidDataException($"tag {tag}"),
             });
@@ -177,7 +179,7 @@ internal sealed class FormatReader
     {
         byte[] file = _file("checkpoint");
         Assert.Equal("HPMTCKPT", Encoding.ASCII.GetString(file, 0, 8));
-        Assert.Equal((1, 1 << 20), (I32(file, 8), I32(file, 12)));
+        Assert.Equal((2, 1 << 20), (I32(file, 8), I32(file, 12)));
         Assert.Equal(_salt, file[16..24]);
         Assert.Equal(Sum(_salt, file[..56]), U32(file, 56));
         int blocks = I32(file, 40);

@@ -21,11 +21,18 @@ public class ParametersCodecTests
         Gen.Const((RecipientParameters?)null),
         Gen.Select(Gen.Byte[0, 15], Gen.OneOf(Word, Gen.Const((string)null!)), static (notify, original) => (RecipientParameters?)new RecipientParameters((NotifyConditions)notify, original)));
 
+    private static readonly Gen<DateTimeOffset> Time = Gen.Long[0, DateTime.MaxValue.Ticks].Select(static t => new DateTimeOffset(t, TimeSpan.Zero));
+
+    private static readonly Gen<(DeliverBy? By, DateTimeOffset? Release)> Times = Gen.Select(
+        Time, Gen.Int[0, 4], Time, Gen.Bool,
+        static (at, mode, release, held) => (mode == 4 ? null : new DeliverBy(at, (mode & 1) != 0, (mode & 2) != 0), held ? release : (DateTimeOffset?)null));
+
     internal static readonly Gen<EnvelopeParameters> Parameters = Gen.Select(
-        Gen.Byte[0, 2], Gen.OneOf(Word, Gen.Const((string)null!)), Asked.Array[3], Gen.Int[-10, 9], Gen.Bool,
-        static (content, id, recipients, priority, tls) => new EnvelopeParameters
+        Gen.Byte[0, 2], Gen.OneOf(Word, Gen.Const((string)null!)), Asked.Array[3], Gen.Int[-10, 9], Gen.Bool, Times,
+        static (content, id, recipients, priority, tls, times) => new EnvelopeParameters
         {
             Return = (ReturnContent)content, EnvelopeId = id, Recipients = recipients, Priority = priority < -9 ? null : (sbyte)priority, RequireTls = tls,
+            DeliverBy = times.By, ReleaseAt = times.Release,
         });
 
     [Fact]
