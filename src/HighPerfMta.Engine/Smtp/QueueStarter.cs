@@ -32,10 +32,10 @@ public sealed partial class QueueStarter(Func<string, CancellationToken, ValueTa
     /// <summary>Ends a run between two batches and waits for it.</summary>
     public async ValueTask DisposeAsync()
     {
+        await _ending.CancelAsync();
         Task run;
         lock (_gate)
         {
-            _ending.Cancel();
             run = _run;
         }
 

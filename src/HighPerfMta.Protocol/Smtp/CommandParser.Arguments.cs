@@ -282,7 +282,7 @@ public static partial class CommandParser
     private static bool TryParseBody(ReadOnlySpan<byte> value, SmtpExtensions offered, out BodyEncoding body)
     {
         bool eight = Ascii.EqualsIgnoreCase(value, "8bitmime"u8);
-        bool binary = offered.HasFlag(SmtpExtensions.BinaryMime) && Ascii.EqualsIgnoreCase(value, "binarymime"u8);
+        bool binary = Has(offered, SmtpExtensions.BinaryMime) && Ascii.EqualsIgnoreCase(value, "binarymime"u8);
         body = eight ? BodyEncoding.EightBitMime : binary ? BodyEncoding.BinaryMime : BodyEncoding.SevenBit;
         return eight || binary || Ascii.EqualsIgnoreCase(value, "7bit"u8);
     }

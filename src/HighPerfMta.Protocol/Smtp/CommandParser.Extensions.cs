@@ -32,22 +32,22 @@ public static partial class CommandParser
     /// <summary>Null when the parameter of MAIL is right, otherwise the refusal.</summary>
     private static SmtpReply? ParseExtra(ReadOnlySpan<byte> keyword, ReadOnlySpan<byte> value, bool hasValue, SmtpExtensions offered, ref MailExtras extras)
     {
-        if (offered.HasFlag(SmtpExtensions.Dsn) && Ascii.EqualsIgnoreCase(keyword, "ret"u8))
+        if (Has(offered, SmtpExtensions.Dsn) && Ascii.EqualsIgnoreCase(keyword, "ret"u8))
         {
             return extras.Return == ReturnContent.Unsaid && TryParseReturn(value, out extras.Return) ? null : Replies.BadParameter;
         }
 
-        if (offered.HasFlag(SmtpExtensions.Dsn) && Ascii.EqualsIgnoreCase(keyword, "envid"u8))
+        if (Has(offered, SmtpExtensions.Dsn) && Ascii.EqualsIgnoreCase(keyword, "envid"u8))
         {
             return extras.EnvelopeId is null && TryParseEnvelopeId(value, out extras.EnvelopeId) ? null : Replies.BadParameter;
         }
 
-        if (offered.HasFlag(SmtpExtensions.MtPriority) && Ascii.EqualsIgnoreCase(keyword, "mt-priority"u8))
+        if (Has(offered, SmtpExtensions.MtPriority) && Ascii.EqualsIgnoreCase(keyword, "mt-priority"u8))
         {
             return extras.Priority is null && TryParsePriority(value, out extras.Priority) ? null : Replies.BadParameter;
         }
 
-        if (offered.HasFlag(SmtpExtensions.RequireTls) && Ascii.EqualsIgnoreCase(keyword, "requiretls"u8))
+        if (Has(offered, SmtpExtensions.RequireTls) && Ascii.EqualsIgnoreCase(keyword, "requiretls"u8))
         {
             bool right = !extras.RequireTls && !hasValue;
             extras.RequireTls = true;
@@ -59,18 +59,18 @@ public static partial class CommandParser
 
     private static SmtpReply? ParseTime(ReadOnlySpan<byte> keyword, ReadOnlySpan<byte> value, SmtpExtensions offered, ref MailExtras extras)
     {
-        if (offered.HasFlag(SmtpExtensions.DeliverBy) && Ascii.EqualsIgnoreCase(keyword, "by"u8))
+        if (Has(offered, SmtpExtensions.DeliverBy) && Ascii.EqualsIgnoreCase(keyword, "by"u8))
         {
             return extras.By is null && TryParseBy(value, ref extras) ? null : Replies.BadParameter;
         }
 
         bool held = extras.HoldFor is not null || extras.HoldUntil is not null;
-        if (offered.HasFlag(SmtpExtensions.FutureRelease) && Ascii.EqualsIgnoreCase(keyword, "holdfor"u8))
+        if (Has(offered, SmtpExtensions.FutureRelease) && Ascii.EqualsIgnoreCase(keyword, "holdfor"u8))
         {
             return !held && TryParseSeconds(value, out extras.HoldFor) ? null : Replies.BadParameter;
         }
 
-        if (offered.HasFlag(SmtpExtensions.FutureRelease) && Ascii.EqualsIgnoreCase(keyword, "holduntil"u8))
+        if (Has(offered, SmtpExtensions.FutureRelease) && Ascii.EqualsIgnoreCase(keyword, "holduntil"u8))
         {
             return !held && TryParseTime(value, out extras.HoldUntil) ? null : Replies.BadParameter;
         }
@@ -149,11 +149,11 @@ public static partial class CommandParser
         {
             TakeParameter(ref rest, out ReadOnlySpan<byte> keyword, out ReadOnlySpan<byte> value, out _);
             bool right;
-            if (offered.HasFlag(SmtpExtensions.Dsn) && Ascii.EqualsIgnoreCase(keyword, "notify"u8))
+            if (Has(offered, SmtpExtensions.Dsn) && Ascii.EqualsIgnoreCase(keyword, "notify"u8))
             {
                 right = notify == NotifyConditions.Unsaid && TryParseNotify(value, out notify);
             }
-            else if (offered.HasFlag(SmtpExtensions.Dsn) && Ascii.EqualsIgnoreCase(keyword, "orcpt"u8))
+            else if (Has(offered, SmtpExtensions.Dsn) && Ascii.EqualsIgnoreCase(keyword, "orcpt"u8))
             {
                 right = original is null && OriginalRecipient.TryParse(value, smtpUtf8, out original);
             }
@@ -183,6 +183,9 @@ public static partial class CommandParser
         domain = "";
         return name.Length <= MaxHelloName && System.Text.Unicode.Utf8.IsValid(name) && DomainName.TryNormalize(Encoding.UTF8.GetString(name), out domain) ? null : Replies.BadArguments;
     }
+
+    // HasFlag boxes until the code is optimized.
+    private static bool Has(SmtpExtensions offered, SmtpExtensions extension) => (offered & extension) != 0;
 
     private static bool TryParseReturn(ReadOnlySpan<byte> value, out ReturnContent content)
     {

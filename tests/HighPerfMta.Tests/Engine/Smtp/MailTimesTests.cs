@@ -1,5 +1,4 @@
 using System.Text;
-using HighPerfMta.Engine.Smtp;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.TestKit;
 using Microsoft.Extensions.Time.Testing;

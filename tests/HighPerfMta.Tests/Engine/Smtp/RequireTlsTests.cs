@@ -2,7 +2,6 @@ using System.Net;
 using System.Text;
 using HighPerfMta.Engine.Smtp;
 using HighPerfMta.Protocol.Smtp;
-using HighPerfMta.TestKit;
 
 namespace HighPerfMta.Tests.Engine.Smtp;
 

@@ -72,7 +72,8 @@ public class JobDeadlineTests
     {
         QueueBench bench = new();
         Envelope envelope = bench.Envelope("a@b.example", "c@d.example");
-        EnvelopeParameters asked = new() { DeliverBy = new DeliverBy(envelope.ReceivedAt.AddHours(2), Notify: true, Trace: true), ReleaseAt = envelope.ReceivedAt.AddHours(1) };
+        DateTimeOffset now = TimeProvider.System.GetUtcNow();
+        EnvelopeParameters asked = new() { DeliverBy = new DeliverBy(now.AddHours(2), Notify: true, Trace: true), ReleaseAt = now.AddHours(1) };
         using (IncomingMessage incoming = bench.Queue.Begin())
         {
             await incoming.WriteAsync("text\r\n"u8.ToArray());
