@@ -50,7 +50,7 @@ public sealed class ReceptionHost : IAsyncDisposable
         Listeners = [new ListenerOptions(new IPEndPoint(IPAddress.Loopback, 0), profile)],
     };
 
-    /// <summary>A host as the options of a dialogue ask: profile, client, domains, refusal, limit.*, guard.*, auth and backend with <see cref="TestUsers"/>.</summary>
+    /// <summary>A host as the options of a dialogue ask: profile, client, domains, extensions, refusal, limit.*, guard.*, auth and backend with <see cref="TestUsers"/>.</summary>
     public static ReceptionHost For(Dialogue dialogue, TimeProvider? time = null, TlsAcceptor? tls = null)
     {
         ArgumentNullException.ThrowIfNull(dialogue);
@@ -72,7 +72,19 @@ public sealed class ReceptionHost : IAsyncDisposable
             options = options with { Guard = guard, Listeners = [options.Listeners[0] with { Guard = true }] };
         }
 
+        if (dialogue.Options.GetValueOrDefault("extensions") is { } names)
+        {
+            IEnumerable<SmtpExtensions> offered = ExtensionLines.Names.Where(n => names.Split(' ').Contains(n.Name)).Select(static n => n.Extension);
+            options = options with { Listeners = [options.Listeners[0] with { Extensions = offered.Aggregate(SmtpExtensions.None, static (all, one) => all | one) }] };
+        }
+
+        if (dialogue.Options.GetValueOrDefault("vrfy") == "off")
+        {
+            options = options with { Listeners = [options.Listeners[0] with { Vrfy = false }] };
+        }
+
         ReceptionHost host = new(options, time, tls: tls, auth: AuthOf(dialogue, time ?? TimeProvider.System));
+        host.StartsQueues(dialogue.Options.GetValueOrDefault("etrn"));
         host.Intake.Refusal = dialogue.Options.GetValueOrDefault("refusal") switch
         {
             "lowspace" => Replies.InsufficientStorage,
@@ -82,6 +94,31 @@ public sealed class ReceptionHost : IAsyncDisposable
         host.Intake.FailAfter = long.Parse(dialogue.Options.GetValueOrDefault("fail-after") ?? "9223372036854775807", CultureInfo.InvariantCulture);
         host.Intake.CommitRefusal = dialogue.Options.ContainsKey("commit-refused") ? Replies.LocalError : null;
         return host;
+    }
+
+    /// <summary>Domains whose queue was started.</summary>
+    public System.Collections.Concurrent.ConcurrentQueue<string> Started { get; } = [];
+
+    /// <summary>How ETRN ends: "busy" is one that never does; null: there is no ETRN.</summary>
+    private void StartsQueues(string? how)
+    {
+        if (how is null)
+        {
+            return;
+        }
+
+        Server.QueueStarter = new QueueStarter(
+            async (domain, cancellation) =>
+            {
+                Started.Enqueue(domain);
+                await Task.Delay(how == "busy" ? Timeout.Infinite : 0, cancellation);
+                return 1;
+            },
+            NullLogger.Instance);
+        if (how == "busy")
+        {
+            Server.QueueStarter.TryStart("other.example", false);
+        }
     }
 
     private static AuthenticationRoom? AuthOf(Dialogue dialogue, TimeProvider time)
@@ -157,6 +194,11 @@ public sealed class ReceptionHost : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await Server.DisposeAsync();
+        if (Server.QueueStarter is { } starter)
+        {
+            await starter.DisposeAsync();
+        }
+
         if (_auth is not null)
         {
             await _auth.DisposeAsync();

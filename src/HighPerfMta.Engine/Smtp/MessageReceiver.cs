@@ -26,6 +26,7 @@ internal sealed class MessageReceiver : IDisposable
     private byte[]? _scrap;
     private long _taken;
     private SmtpReply? _storageRefusal;
+    private bool _binary;
 
     public MessageReceiver(IIntake intake, LimitOptions limits)
     {
@@ -34,9 +35,11 @@ internal sealed class MessageReceiver : IDisposable
     }
 
     /// <summary>Begins a message; the one before it has ended or is given up.</summary>
-    public void Begin()
+    /// <param name="body">Lines, or any octets, which are stored as they are.</param>
+    public void Begin(BodyEncoding body)
     {
         Dispose();
+        _binary = body == BodyEncoding.BinaryMime;
         _dots = new DotReader(_limits.TextLine);
         _lines = new LineChecker(_limits.TextLine);
         _headers = default;
@@ -105,15 +108,24 @@ internal sealed class MessageReceiver : IDisposable
     {
         foreach (ReadOnlyMemory<byte> segment in octets)
         {
-            _lines.Check(segment.Span);
+            if (!_binary)
+            {
+                _lines.Check(segment.Span);
+            }
+
             Count(segment.Span);
             await StoreAsync(segment);
         }
     }
 
-    /// <summary>Ends a message that came by BDAT: a missing final CRLF is added, a CR left without its LF is refused.</summary>
+    /// <summary>Ends a message that came by BDAT: a missing final CRLF is added, a CR left without its LF is refused. A binary one ends as it does.</summary>
     public async ValueTask EndChunksAsync()
     {
+        if (_binary)
+        {
+            return;
+        }
+
         if (_lines.Finish() != DotStatus.NeedMore)
         {
             Drop();

@@ -19,6 +19,7 @@ internal sealed class SmtpMetrics : IDisposable
         Accepted = _meter.CreateCounter<long>("hpmta_smtp_messages_accepted_total", description: "Messages answered 250");
         Bytes = _meter.CreateCounter<long>("hpmta_smtp_messages_accepted_bytes_total", "By", "Octets of accepted messages");
         Refusals = _meter.CreateCounter<long>("hpmta_smtp_refusals_total", description: "Commands and messages answered 4xx or 5xx");
+        QueuesStarted = _meter.CreateCounter<long>("hpmta_smtp_etrn_total", description: "ETRN commands that started the queue for a domain");
         Injections = _meter.CreateCounter<long>("hpmta_smtp_starttls_injections_total", description: "Sessions ended because plain text followed STARTTLS");
         WrongProtocol = _meter.CreateCounter<long>("hpmta_smtp_handshakes_in_plain_text_total", description: "Clients that began TLS on a listener for plain text");
         ProxyFailures = _meter.CreateCounter<long>("hpmta_smtp_proxy_failures_total", description: "Connections of balancers closed for want of a PROXY header, by cause");
@@ -26,6 +27,8 @@ internal sealed class SmtpMetrics : IDisposable
         DelayedReplies = _meter.CreateCounter<long>("hpmta_smtp_delayed_replies_total", description: "Replies to errors that were held back");
         ListReloads = _meter.CreateCounter<long>("hpmta_smtp_list_reloads_total", description: "Changed files of networks, loaded or refused");
     }
+
+    public Counter<long> QueuesStarted { get; }
 
     public Counter<long> Injections { get; }
 

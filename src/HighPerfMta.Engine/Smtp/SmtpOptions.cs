@@ -2,6 +2,7 @@ using System.Net;
 using HighPerfMta.Engine.Auth;
 using HighPerfMta.Engine.Routing;
 using HighPerfMta.Engine.Smtp.Guard;
+using HighPerfMta.Protocol.Smtp;
 
 namespace HighPerfMta.Engine.Smtp;
 
@@ -16,6 +17,9 @@ public enum ListenerProfile
 
     /// <summary>Accepts mail from clients that have logged in, and from nobody else (RFC 6409).</summary>
     Submission,
+
+    /// <summary>As <see cref="Relay"/>, by LMTP (RFC 2033): each recipient has an answer of its own.</summary>
+    Lmtp,
 }
 
 /// <summary>When a listener speaks TLS.</summary>
@@ -67,6 +71,12 @@ public sealed record ListenerOptions(IPEndPoint Address, ListenerProfile Profile
 
     /// <summary>How long the greeting keeps guarded clients waiting; whoever speaks meanwhile is no mail server. Zero: they are greeted at once.</summary>
     public TimeSpan GreetDelay { get; init; }
+
+    /// <summary>VRFY is answered, with what tells nothing; false: it is refused.</summary>
+    public bool Vrfy { get; init; } = true;
+
+    /// <summary>Extensions that are offered here, as far as they are possible on a listener of the profile; those that every server has are not among them.</summary>
+    public SmtpExtensions Extensions { get; init; } = ExtensionLines.Usual;
 }
 
 /// <summary>Who may send where: <c>[relay]</c>.</summary>

@@ -37,6 +37,13 @@ public sealed class SmtpServer : IAsyncDisposable
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private bool _stopping;
 
+    /// <summary>Who starts the queue for a domain (ETRN); null: it is refused. Before <see cref="Start"/>.</summary>
+    public QueueStarter? QueueStarter
+    {
+        get => _context.QueueStarter;
+        set => _context.QueueStarter = value;
+    }
+
     public SmtpServer(
         SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILoggerFactory loggers, IMeterFactory? meters = null,
         TlsAcceptor? tls = null, AuthenticationRoom? auth = null)

@@ -24,7 +24,7 @@ internal sealed partial class SmtpSession
     private MessageReceiver BeginMessage()
     {
         _receiver ??= new MessageReceiver(_context.Intake, _context.Limits);
-        _receiver.Begin();
+        _receiver.Begin(Transaction.Mail.Body);
         return _receiver;
     }
 
@@ -32,6 +32,7 @@ internal sealed partial class SmtpSession
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<SessionEnd?> ReceiveAsync(Next kind)
     {
+        _answers = 1;
         (Wait wait, SmtpReply? reply, MessageId queued) = kind == Next.Data ? await ReceiveDataAsync() : await ReceiveChunkAsync();
         if (wait == Wait.ClientClosed)
         {
@@ -49,11 +50,16 @@ internal sealed partial class SmtpSession
             _errors = 0;
             _guard?.Accepted();
             _context.Metrics.Accepted.Add(1);
-            _transport.WriteQueued(queued);
-            return null;
+            if (_answers == 1)
+            {
+                _transport.WriteQueued(queued);
+                return null;
+            }
+
+            return await WriteQueuedAsync(queued) ? null : SessionEnd.ClientClosed;
         }
 
-        if (Write(reply))
+        if (_answers == 1 ? Write(reply) : await WriteRefusedAsync(reply))
         {
             return SessionEnd.Closed;
         }
@@ -125,6 +131,11 @@ internal sealed partial class SmtpSession
     {
         if (receiver is null)
         {
+            if (chunk.IsLast)
+            {
+                CountAnswers();
+            }
+
             return (Wait.Octets, Bdat.EndRefused(this, chunk), default);
         }
 
@@ -150,6 +161,7 @@ internal sealed partial class SmtpSession
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<(SmtpReply? Reply, MessageId Queued)> FinishAsync(MessageReceiver receiver, string stage)
     {
+        CountAnswers();
         SmtpReply? refusal = receiver.Refusal;
         MessageId id = default;
         if (refusal is null)
@@ -212,6 +224,11 @@ internal sealed partial class SmtpSession
             ClientAddress = ClientAddress,
             HeloName = HeloName,
         };
+        if (Transaction.MakeParameters() is { } parameters)
+        {
+            envelope = new EnvelopeWithParameters(envelope, parameters);
+        }
+
         string? submitter = IsTrusted ? Transaction.Mail.Submitter : null;
         return Tls is null && User is null && submitter is null && Forwarded is null
             ? envelope
@@ -228,6 +245,7 @@ internal sealed partial class SmtpSession
             ClientAddress = ClientAddress,
             Hostname = _context.Hostname,
             Esmtp = IsExtended,
+            Lmtp = IsLmtp,
             SmtpUtf8 = envelope.SmtpUtf8,
             Authenticated = User is not null,
             ClientName = ClientName,

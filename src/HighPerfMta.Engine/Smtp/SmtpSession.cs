@@ -182,7 +182,7 @@ internal sealed partial class SmtpSession
             return failed;
         }
 
-        _transport.Write(_context.Greeting.Wire.Span);
+        _transport.Write(Greeting.Wire.Span);
         while (true)
         {
             if (!_transport.TryRead(out ReadResult result))

@@ -19,6 +19,22 @@ public sealed record PeerCapabilities
 
     public bool EnhancedStatusCodes { get; init; }
 
+    public bool BinaryMime { get; init; }
+
+    public bool MtPriority { get; init; }
+
+    /// <summary>DELIVERBY was announced: the shortest time in seconds that it takes with R, 0 for any; null: it was not.</summary>
+    public int? DeliverByMin { get; init; }
+
+    /// <summary>Most recipients of a transaction (LIMITS RCPTMAX, RFC 9422); null: it did not say.</summary>
+    public int? RecipientMax { get; init; }
+
+    /// <summary>Most transactions of a session (LIMITS MAILMAX).</summary>
+    public int? MailMax { get; init; }
+
+    /// <summary>Most domains among the recipients of a transaction (LIMITS RCPTDOMAINMAX).</summary>
+    public int? RecipientDomainMax { get; init; }
+
     public bool StartTls { get; init; }
 
     public bool Dsn { get; init; }
@@ -38,7 +54,8 @@ public sealed record PeerCapabilities
             return None;
         }
 
-        bool pipelining = false, eight = false, utf8 = false, chunking = false, codes = false, tls = false, dsn = false, sized = false;
+        bool pipelining = false, eight = false, utf8 = false, chunking = false, codes = false, tls = false, dsn = false, sized = false, binary = false, priority = false;
+        int? recipients = null, mails = null, domains = null, by = null;
         long? size = null;
         IReadOnlyList<string> lines = ehlo.Lines;
         for (int i = 1; i < lines.Count; i++)
@@ -53,6 +70,21 @@ public sealed record PeerCapabilities
             codes |= Is(keyword, "ENHANCEDSTATUSCODES");
             tls |= Is(keyword, "STARTTLS");
             dsn |= Is(keyword, "DSN");
+            binary |= Is(keyword, "BINARYMIME");
+            priority |= Is(keyword, "MT-PRIORITY");
+            if (Is(keyword, "DELIVERBY"))
+            {
+                by = space >= 0 && int.TryParse(line[(space + 1)..].Trim(' '), System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out int least) ? least : 0;
+            }
+
+            if (Is(keyword, "LIMITS") && space >= 0)
+            {
+                ReadOnlySpan<char> limits = line[(space + 1)..];
+                recipients = LimitOf(limits, "RCPTMAX");
+                mails = LimitOf(limits, "MAILMAX");
+                domains = LimitOf(limits, "RCPTDOMAINMAX");
+            }
+
             if (Is(keyword, "SIZE"))
             {
                 sized = true;
@@ -70,12 +102,37 @@ public sealed record PeerCapabilities
             EnhancedStatusCodes = codes,
             StartTls = tls,
             Dsn = dsn,
+            BinaryMime = binary,
+            MtPriority = priority,
+            DeliverByMin = by,
+            RecipientMax = recipients,
+            MailMax = mails,
+            RecipientDomainMax = domains,
             SizeExtension = sized,
             Size = size,
         };
     }
 
     private static bool Is(ReadOnlySpan<char> keyword, string name) => keyword.Equals(name, StringComparison.OrdinalIgnoreCase);
+
+    /// <summary>A limit of RFC 9422 §3: 1 to 6 digits, no zero first. One that is not that is none.</summary>
+    private static int? LimitOf(ReadOnlySpan<char> limits, string name)
+    {
+        foreach (Range part in limits.Split(' '))
+        {
+            ReadOnlySpan<char> limit = limits[part];
+            int equals = limit.IndexOf('=');
+            if (equals > 0 && Is(limit[..equals], name))
+            {
+                ReadOnlySpan<char> value = limit[(equals + 1)..];
+                return value.Length is >= 1 and <= 6 && value[0] != '0' && int.TryParse(value, System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out int most)
+                    ? most
+                    : null;
+            }
+        }
+
+        return null;
+    }
 
     private static long? ParseSize(ReadOnlySpan<char> text) =>
         long.TryParse(text.Trim(' '), System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out long size) && size > 0

@@ -61,6 +61,11 @@ internal static class CrossChecks
                 problems.Add(listener.Place, "listener.address", $"{address} is taken by the listener on {other}; keep one, or use another port");
             }
 
+            if (listener.Profile == ListenerProfile.Lmtp && address.Port == 25)
+            {
+                problems.Add(listener.Place, "listener.address", "LMTP is never spoken on port 25 (RFC 2033 §5): use another port, 24 for example");
+            }
+
             taken.Add(address);
         }
 
@@ -118,6 +123,12 @@ internal static class CrossChecks
     {
         // A shorter expire with the built-in notice is no contradiction of the operator's: the notice just never comes due.
         TimeSpan expire = configuration.Retry.Expire;
+        Place release = placeOf("submission.future_release");
+        if (configuration.Submission.FutureRelease > expire / 2 && release != placeOf(""))
+        {
+            problems.Add(release, "submission.future_release", $"\"{Units.Format(configuration.Submission.FutureRelease)}\" is more than half of retry.expire (\"{Units.Format(expire)}\"): what is held so long would not be tried for long; lower it");
+        }
+
         Place place = placeOf("retry.delay_notice");
         if (configuration.Retry.DelayNotice is { } notice && notice >= expire && place != placeOf(""))
         {

@@ -5,10 +5,12 @@ using HighPerfMta.Engine.Dns;
 using HighPerfMta.Engine.Intake;
 using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Observability;
+using HighPerfMta.Engine.Reports;
 using HighPerfMta.Engine.Routing;
 using HighPerfMta.Engine.Smtp;
 using HighPerfMta.Engine.Smtp.Guard;
 using HighPerfMta.Protocol.Addresses;
+using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
 using Microsoft.Extensions.Logging;
 
@@ -64,6 +66,10 @@ internal sealed class ListenerDraft
 
     /// <summary>Null until <see cref="ServerConfiguration.Complete"/>: nobody wrote it.</summary>
     public AuthMode? Auth { get; set; }
+
+    public bool Vrfy { get; set; } = true;
+
+    public IReadOnlyList<SmtpExtensions> Extensions { get; set; } = [.. ExtensionLines.Names.Select(static n => n.Extension).Where(static e => ExtensionLines.Usual.HasFlag(e))];
 }
 
 /// <summary>One <c>[[route]]</c> as it is read.</summary>
@@ -122,6 +128,9 @@ internal sealed class ServerConfiguration
 
     public LogOptions Log { get; set; } = new();
 
+    /// <summary>Octets of the largest message that a report returns whole.</summary>
+    public long ReturnSize { get; set; } = ReportsRoom.DefaultReturnSize;
+
     public EventLogOptions Events { get; set; } = new() { Folder = "" };
 
     /// <summary>Where the admin socket is.</summary>
@@ -145,12 +154,14 @@ internal sealed class ServerConfiguration
                 Auth = l.Auth ?? AuthMode.Off,
                 Guard = l.Guard ?? false,
                 GreetDelay = l.GreetDelay,
+                Vrfy = l.Vrfy,
+                Extensions = ExtensionSettings.Combine(l.Extensions),
             }),
         ],
         Relay = Relay,
         Limits = Limits,
         Guard = Guard,
-        Submission = Submission with { Rules = [.. SubmissionSenders.Select(static s => new SenderRule([.. s.Users.Select(NameOf)], s.Addresses))] },
+        Submission = Submission with { FutureRelease = TimeSpan.FromTicks(Math.Min(Submission.FutureRelease.Ticks, Retry.Expire.Ticks / 2)), Rules = [.. SubmissionSenders.Select(static s => new SenderRule([.. s.Users.Select(NameOf)], s.Addresses))] },
         Routes = new RouteTable(ForRouting()),
     };
 

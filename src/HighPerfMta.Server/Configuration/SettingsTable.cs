@@ -28,7 +28,7 @@ internal static class SettingsTable
     /// <summary>The tables, in the order of the reference.</summary>
     public static IReadOnlyList<Section> Sections { get; } =
     [
-        Listener(), Tls(), Relay(), Limits(), GuardSettings.Guard, AuthSettings.Auth, AuthSettings.Backend, SubmissionSettings.Submission, SubmissionSettings.Senders, Queue(), Retry(), RouteSection(), Delivery(), Dns(), Admin(), Log(), Events(),
+        Listener(), Tls(), Relay(), Limits(), GuardSettings.Guard, AuthSettings.Auth, AuthSettings.Backend, SubmissionSettings.Submission, SubmissionSettings.Senders, Queue(), Retry(), ExtensionSettings.Reports, RouteSection(), Delivery(), Dns(), Admin(), Log(), Events(),
     ];
 
     private static Setting<ServerConfiguration, T> Of<T>(
@@ -43,9 +43,9 @@ internal static class SettingsTable
         new Setting<ListenerDraft, System.Net.IPEndPoint>("address", Kinds.EndPoint, static l => l.Address!, static (l, v) => l.Address = v,
             "Address and port to listen on.")
         { Required = true },
-        new Setting<ListenerDraft, ListenerProfile>("profile", Kinds.OneOf(("relay", ListenerProfile.Relay), ("mx", ListenerProfile.Mx), ("submission", ListenerProfile.Submission)),
+        new Setting<ListenerDraft, ListenerProfile>("profile", Kinds.OneOf(("relay", ListenerProfile.Relay), ("mx", ListenerProfile.Mx), ("submission", ListenerProfile.Submission), ("lmtp", ListenerProfile.Lmtp)),
             static l => l.Profile, static (l, v) => l.Profile = v,
-            "relay: only clients of relay.networks may send. mx: anyone may send to relay.domains, clients of relay.networks anywhere. submission: only who has logged in, as [submission] allows; relay.networks does not count.")
+            "relay: only clients of relay.networks may send. mx: anyone may send to relay.domains, clients of relay.networks anywhere. submission: only who has logged in, as [submission] allows; relay.networks does not count. lmtp: as relay, by LMTP; never on port 25.")
         { DefaultText = "\"relay\"" },
         new Setting<ListenerDraft, TlsMode?>("tls", Kinds.OrDefault(Kinds.OneOf(("off", TlsMode.Off), ("starttls", TlsMode.StartTls), ("required", TlsMode.Required), ("implicit", TlsMode.Implicit))),
             static l => l.Tls, static (l, v) => l.Tls = v,
@@ -71,7 +71,9 @@ internal static class SettingsTable
         { DefaultText = "true for mx; else false" },
         new Setting<ListenerDraft, TimeSpan>("greet_delay", Kinds.DurationFrom(TimeSpan.Zero, TimeSpan.FromSeconds(60)), static l => l.GreetDelay, static (l, v) => l.GreetDelay = v,
             "How long guarded clients wait for the greeting, in whole seconds; who speaks before it gets 554 5.5.1.")
-        { DefaultText = "`\"0s\"`" });
+        { DefaultText = "`\"0s\"`" },
+        ExtensionSettings.Listener,
+        ExtensionSettings.Vrfy);
 
     private static SingleSection Tls() => new(
         "tls",

@@ -151,6 +151,7 @@ internal sealed partial class MtaHost : IAsyncDisposable
         _reception = Own(new SmtpServer(_configuration.ForReception(), intake, events, wheel, _time, _loggers, metrics, MakeTls(metrics), auth));
         ControlRoom control = outbound.CreateControl(_configuration, queue, events, _time);
         _state.Control = control;
+        _reception.QueueStarter = Own(new QueueStarter(control.StartQueueAsync, _loggers.CreateLogger<QueueStarter>()));
         AdminSocket admin = Own(new AdminSocket(_configuration.SocketPath, control, log));
         await admin.ClaimAsync();
         Own(new ServerMetrics(queue, outbound.Delivery, control.Census, log, metrics));

@@ -33,5 +33,5 @@ internal static class StartTls
 
     /// <summary>RFC 3207 §4: before TLS nothing but these is answered where TLS is required.</summary>
     public static bool IsAllowedBefore(SmtpVerb verb) =>
-        verb is SmtpVerb.Ehlo or SmtpVerb.Helo or SmtpVerb.StartTls or SmtpVerb.Noop or SmtpVerb.Rset or SmtpVerb.Help or SmtpVerb.Quit or SmtpVerb.Unknown;
+        verb is SmtpVerb.Ehlo or SmtpVerb.Helo or SmtpVerb.Lhlo or SmtpVerb.StartTls or SmtpVerb.Noop or SmtpVerb.Rset or SmtpVerb.Help or SmtpVerb.Quit or SmtpVerb.Unknown;
 }

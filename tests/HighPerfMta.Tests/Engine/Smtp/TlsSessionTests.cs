@@ -23,7 +23,7 @@ public sealed class TlsSessionTests : IDisposable
 
     // All but those which are of sessions without TLS.
     public static TheoryData<string> Dialogues =>
-        [.. Directory.EnumerateFiles(DialogueFolder, "*.smtp").Select(static f => Path.GetFileNameWithoutExtension(f)).Where(static n => n is not ("basics" or "auth-plain-text" or "auth-tls-only")).Order()];
+        [.. Directory.EnumerateFiles(DialogueFolder, "*.smtp").Select(static f => Path.GetFileNameWithoutExtension(f)).Where(static n => n is not ("basics" or "auth-plain-text" or "auth-tls-only" or "requiretls-plain")).Order()];
 
     private static string DialogueFolder => Path.Combine(AppContext.BaseDirectory, "Dialogues");
 
@@ -53,6 +53,27 @@ public sealed class TlsSessionTests : IDisposable
         Assert.Contains("with ESMTPS", header, StringComparison.Ordinal);
         Assert.Matches($@"tls TLS_[A-Z0-9_]+\s+\({name.Replace(".", "\\.", StringComparison.Ordinal)}\);", header);
         Assert.StartsWith(name + " TLS_", message.Envelope.Tls);
+    }
+
+    [Fact]
+    public async Task REQUIRETLS_is_offered_under_TLS_and_kept_with_the_message()
+    {
+        await using ReceptionHost host = Host();
+        (ConnectionStream plain, Task session) = host.ConnectInMemory(Listener(TlsMode.StartTls) with { Extensions = HighPerfMta.Protocol.Smtp.SmtpExtensions.RequireTls });
+        SmtpTestClient client = new(plain);
+        await client.ReadReplyAsync();
+        Assert.DoesNotContain("REQUIRETLS", await client.CommandAsync("EHLO c.example"), StringComparison.Ordinal);
+        await client.CommandAsync("STARTTLS");
+        await using SslStream secure = await _tls.Authority.ConnectAsync(plain);
+        client = new SmtpTestClient(secure);
+        Assert.Contains("|250 REQUIRETLS", await client.CommandAsync("EHLO c.example"), StringComparison.Ordinal);
+        Assert.StartsWith("250", await client.CommandAsync("MAIL FROM:<a@b.example> REQUIRETLS"), StringComparison.Ordinal);
+        await client.CommandAsync("RCPT TO:<c@d.example>");
+        await client.CommandAsync("DATA");
+        await client.CommandAsync(".");
+        await client.CommandAsync("QUIT");
+        await session;
+        Assert.True(Assert.Single(host.Intake.Messages).Envelope is { Tls: not null, Parameters.RequireTls: true });
     }
 
     [Fact]
