@@ -301,7 +301,7 @@ public sealed class SmtpServer : IAsyncDisposable
         else if (header is null)
         {
             _context.Metrics.ProxyFailures.Add(1, new KeyValuePair<string, object?>("cause", ProxyCauses[(int)failure]));
-            if (_context.Guard.MayTell(connection.Remote?.Address, out _))
+            if (_context.Guard.MayTell(connection.Remote?.Address, ProxyCauses[(int)failure]))
             {
                 SmtpLog.NoProxyHeader(_logger, connection.Remote, failure);
             }

@@ -79,7 +79,7 @@ internal sealed partial class SmtpSession
     private SessionEnd Injected()
     {
         _context.Metrics.Injections.Add(1);
-        if (_context.Guard.MayTell(ClientAddress, out _))
+        if (_context.Guard.MayTell(ClientAddress, "injection"))
         {
             SmtpLog.PlainTextAfterStartTls(_context.Logger, _connection.Remote);
         }
@@ -102,9 +102,7 @@ internal sealed partial class SmtpSession
         {
             if (!_stopRequested)
             {
-                // Plain text after STARTTLS is told as what it is.
-                bool tells = (failure != TlsFailure.Plaintext || Listener.Tls == TlsMode.Implicit) && _context.Guard.MayTell(ClientAddress, out _);
-                acceptor.Report(failure, _connection.Remote, detail, tells);
+                acceptor.Report(failure, _connection.Remote, detail, _context.Guard.MayTell(ClientAddress, TlsAcceptor.CauseOf(failure)));
             }
 
             return failure;
@@ -148,7 +146,7 @@ internal sealed partial class SmtpSession
         }
 
         _context.Metrics.WrongProtocol.Add(1);
-        if (_context.Guard.MayTell(ClientAddress, out _))
+        if (_context.Guard.MayTell(ClientAddress, "handshake"))
         {
             SmtpLog.HandshakeInPlainText(_context.Logger, _connection.Remote, _connection.Local);
         }

@@ -24,11 +24,24 @@ internal static partial class ServeCommand
         using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         using CancellationTokenSource hurry = new();
         MtaHost? running = null;
-        using Signals signals = new(stop, hurry, () => Reload(Volatile.Read(ref running), logger));
+        bool asked = false;
+        using Signals signals = new(stop, hurry, () =>
+        {
+            // The start may have read the files before they were changed: it looks once more when it is done.
+            Volatile.Write(ref asked, true);
+            Interlocked.MemoryBarrier();
+            Reload(Volatile.Read(ref running), logger);
+        });
         try
         {
             await using MtaHost host = await MtaHost.StartAsync(configuration, loggers, TimeProvider.System);
             Volatile.Write(ref running, host);
+            Interlocked.MemoryBarrier();
+            if (Volatile.Read(ref asked))
+            {
+                Reload(host, logger);
+            }
+
             if (file is null && !Console.IsErrorRedirected)
             {
                 Welcome(output, host, configuration);
@@ -54,7 +67,12 @@ internal static partial class ServeCommand
 
     private static void Reload(MtaHost? host, ILogger logger)
     {
-        if (host?.ReloadFiles() == true)
+        if (host is null)
+        {
+            return;
+        }
+
+        if (host.ReloadFiles())
         {
             ReloadedFiles(logger);
         }

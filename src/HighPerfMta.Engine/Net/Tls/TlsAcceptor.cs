@@ -133,6 +133,9 @@ public sealed partial class TlsAcceptor : IDisposable
         }
     }
 
+    /// <summary>The name of a failure, as it is counted.</summary>
+    public static string CauseOf(TlsFailure failure) => Causes[(int)failure];
+
     /// <summary>Counts a failure.</summary>
     /// <param name="failure">What it was.</param>
     /// <param name="client">Whose.</param>

@@ -137,7 +137,7 @@ internal sealed class ReceptionGuard : IDisposable
         }
 
         _metrics.Limited.Add(1, new KeyValuePair<string, object?>("limit", limit));
-        if (MayTell(client, out long untold))
+        if (MayTell(client, limit, out long untold))
         {
             SmtpLog.TurnedAway(_logger, client, limit, untold);
         }
@@ -145,8 +145,12 @@ internal sealed class ReceptionGuard : IDisposable
 
     /// <summary>Whether a line may be written about what a client did.</summary>
     /// <param name="client">Null: not known.</param>
+    /// <param name="what">The kind of thing that it did.</param>
     /// <param name="untold">Lines that were not written since the last one.</param>
-    public bool MayTell(IPAddress? client, out long untold) => _log.MayTell(client is null ? 0 : ClientKey.NetworkOf(ClientKey.Of(client)), out untold);
+    public bool MayTell(IPAddress? client, string what, out long untold) => _log.MayTell(client is null ? 0 : ClientKey.NetworkOf(ClientKey.Of(client)), what, out untold);
+
+    /// <summary>As the other one, where the count of lines is left to the next.</summary>
+    public bool MayTell(IPAddress? client, string what) => MayTell(client, what, out _);
 
     public void Dispose() => _lists.Dispose();
 
