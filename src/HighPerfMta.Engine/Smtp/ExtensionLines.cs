@@ -18,7 +18,7 @@ public static class ExtensionLines
     public const int LeastDeliverBy = 60;
 
     /// <summary>Each with its name in the configuration.</summary>
-    public static IReadOnlyList<(string Name, SmtpExtensions Extension)> Names { get; } = 
+    public static IReadOnlyList<(string Name, SmtpExtensions Extension)> Names { get; } =
     [
         ("dsn", SmtpExtensions.Dsn), ("binarymime", SmtpExtensions.BinaryMime), ("limits", SmtpExtensions.Limits), ("mt-priority", SmtpExtensions.MtPriority),
         ("requiretls", SmtpExtensions.RequireTls), ("etrn", SmtpExtensions.Etrn), ("deliverby", SmtpExtensions.DeliverBy), ("futurerelease", SmtpExtensions.FutureRelease),

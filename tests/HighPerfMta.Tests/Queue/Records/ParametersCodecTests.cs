@@ -31,8 +31,13 @@ public class ParametersCodecTests
         Gen.Byte[0, 2], Gen.OneOf(Word, Gen.Const((string)null!)), Asked.Array[3], Gen.Int[-10, 9], Gen.Bool, Times,
         static (content, id, recipients, priority, tls, times) => new EnvelopeParameters
         {
-            Return = (ReturnContent)content, EnvelopeId = id, Recipients = recipients, Priority = priority < -9 ? null : (sbyte)priority, RequireTls = tls,
-            DeliverBy = times.By, ReleaseAt = times.Release,
+            Return = (ReturnContent)content,
+            EnvelopeId = id,
+            Recipients = recipients,
+            Priority = priority < -9 ? null : (sbyte)priority,
+            RequireTls = tls,
+            DeliverBy = times.By,
+            ReleaseAt = times.Release,
         });
 
     [Fact]
