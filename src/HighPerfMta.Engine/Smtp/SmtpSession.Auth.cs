@@ -218,8 +218,8 @@ internal sealed partial class SmtpSession
             _transport.AdvanceTo(consumed, status == LineStatus.NeedMore ? result.Buffer.End : consumed);
             if (status != LineStatus.NeedMore)
             {
-                // What is left of a line that is too long is none of the exchange's, nor a command.
-                _skippingLine = status == LineStatus.TooLong;
+                // What is left of a line that is too long or holds a bare line end is none of the exchange's, nor a command.
+                _skippingLine = status != LineStatus.Line;
                 return (null, status, line);
             }
 

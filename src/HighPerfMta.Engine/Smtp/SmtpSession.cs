@@ -324,8 +324,9 @@ internal sealed partial class SmtpSession
         }
         else
         {
-            _skippingLine = status == LineStatus.TooLong;
-            reply = isAuth && _skippingLine ? AuthReplies.TooLong : Replies.ForLine(status);
+            // Answered at once: a client whose lines never end with CRLF would wait for an answer until the time-out.
+            _skippingLine = true;
+            reply = isAuth && status == LineStatus.TooLong ? AuthReplies.TooLong : Replies.ForLine(status);
             _commandSince = _context.Time.GetTimestamp();
         }
 

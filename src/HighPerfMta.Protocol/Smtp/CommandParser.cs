@@ -47,7 +47,7 @@ public static partial class CommandParser
         return ReadStraddlingLine(buffer, maxLength, scratch, out line, out consumed);
     }
 
-    /// <summary>Drops octets up to and including the next CRLF, after <see cref="LineStatus.TooLong"/>. True when the CRLF was found;
+    /// <summary>Drops octets up to and including the next CRLF, after anything but <see cref="LineStatus.Line"/>. True when the CRLF was found;
     /// false when all was dropped but a last CR whose LF may still come.</summary>
     public static bool DiscardLine(in ReadOnlySequence<byte> buffer, out SequencePosition consumed)
     {
@@ -111,8 +111,8 @@ public static partial class CommandParser
     }
 
     /// <summary>
-    /// Only CRLF ends a line. A bare CR, bare LF or NUL makes the line a violation, which lasts until the next LF: the bytes around it
-    /// are never read as two commands or one, whatever another implementation would have made of them.
+    /// Only CRLF ends a line. A bare CR, bare LF or NUL makes the line a violation, which lasts until the next CRLF: what is behind it was an
+    /// address or a name for whoever sent the line, and would be a command of somebody else here.
     /// </summary>
     private static LineStatus ScanLine(ReadOnlySpan<byte> span, out int lineLength, out int used)
     {
@@ -124,34 +124,20 @@ public static partial class CommandParser
             return LineStatus.NeedMore;
         }
 
-        LineStatus violation;
-        switch (span[stop])
-        {
-            case Cr when stop + 1 == span.Length:
-                return LineStatus.NeedMore;
-            case Cr when span[stop + 1] == Lf:
-                lineLength = stop;
-                used = stop + 2;
-                return LineStatus.Line;
-            case Cr:
-                violation = LineStatus.BareCarriageReturn;
-                break;
-            case Lf:
-                used = stop + 1;
-                return LineStatus.BareLineFeed;
-            default:
-                violation = LineStatus.Nul;
-                break;
-        }
-
-        int end = span[stop..].IndexOf(Lf);
-        if (end < 0)
+        if (span[stop] == Cr && stop + 1 == span.Length)
         {
             return LineStatus.NeedMore;
         }
 
-        used = stop + end + 1;
-        return violation;
+        if (span[stop] == Cr && span[stop + 1] == Lf)
+        {
+            lineLength = stop;
+            used = stop + 2;
+            return LineStatus.Line;
+        }
+
+        used = stop + 1;
+        return span[stop] switch { Cr => LineStatus.BareCarriageReturn, Lf => LineStatus.BareLineFeed, _ => LineStatus.Nul };
     }
 
     private static SmtpVerb FindVerb(ReadOnlySpan<byte> word)

@@ -12,13 +12,13 @@ public enum LineStatus : byte
     /// <summary>No line end within the limit; nothing was consumed, see <see cref="CommandParser.DiscardLine"/>.</summary>
     TooLong,
 
-    /// <summary>The line held a CR without LF; it was consumed to its end.</summary>
+    /// <summary>The line holds a CR without LF; it was consumed up to that. The rest, to its CRLF, is to be discarded.</summary>
     BareCarriageReturn,
 
-    /// <summary>The line ended with LF without CR; it was consumed.</summary>
+    /// <summary>The line holds an LF without CR; as before.</summary>
     BareLineFeed,
 
-    /// <summary>The line held a NUL; it was consumed to its end.</summary>
+    /// <summary>The line holds a NUL; as before.</summary>
     Nul,
 }
 

@@ -70,6 +70,7 @@ internal static class CommandLine
             WhyCommand.Create(target, output),
             RouteCommand.Create(target, output),
             UserCommand.Create(target, output),
+            SelfTestCommand.Create(output),
             VersionCommand.Create(output),
         };
         root.SetAction((parsed, cancellation) => ServeCommand.RunAsync(target.ConfigFile(parsed), target.DataFolder(parsed), output, cancellation));

@@ -16,8 +16,10 @@ public class CommandParserTests
     [InlineData("NOOP", LineStatus.NeedMore, "", 0)]
     [InlineData("", LineStatus.NeedMore, "", 0)]
     [InlineData("NO\nOP\r\n", LineStatus.BareLineFeed, null, 3)]
-    [InlineData("NO\rOP\r\nX", LineStatus.BareCarriageReturn, null, 7)]
-    [InlineData("NO\0OP\r\nX", LineStatus.Nul, null, 7)]
+    [InlineData("NO\n", LineStatus.BareLineFeed, null, 3)]
+    [InlineData("NO\r\r\n", LineStatus.BareCarriageReturn, null, 3)]
+    [InlineData("NO\rOP\r\nX", LineStatus.BareCarriageReturn, null, 3)]
+    [InlineData("NO\0OP\r\nX", LineStatus.Nul, null, 3)]
     [InlineData("123456789012345678901234567890\r\n", LineStatus.Line, "123456789012345678901234567890", 32)]
     [InlineData("1234567890123456789012345678901\r\n", LineStatus.TooLong, "", 0)]
     public void A_line_is_the_same_in_any_split(string text, LineStatus status, string? line, int consumed)
