@@ -43,7 +43,7 @@ internal static class EnvelopeWriter
             output.Write(" SMTPUTF8"u8);
         }
 
-        if (parameters?.DeliverBy is { } by && peer.DeliverByMin is not null)
+        if (parameters?.DeliverBy is { } by && peer.Limits?.DeliverByMin is not null)
         {
             output.Write(" BY="u8);
             Number(output, Math.Clamp((long)Math.Floor((by.At - now).TotalSeconds), -999_999_999, 999_999_999));

@@ -6,9 +6,9 @@ namespace HighPerfMta.Engine.Delivery;
 /// <summary>What the peer does not take: messages of a kind that it does not know, and more than it said that it takes (LIMITS, RFC 9422).</summary>
 internal sealed partial class SmtpCourier
 {
-    public int RecipientLimit => _link is null ? int.MaxValue : _peerCan.RecipientMax ?? int.MaxValue;
+    public int RecipientLimit => _link is null ? int.MaxValue : _peerCan.Limits?.Recipients ?? int.MaxValue;
 
-    private int MostTransactions => Math.Min(_options.MessagesPerConnection, _peerCan.MailMax ?? int.MaxValue);
+    private int MostTransactions => Math.Min(_options.MessagesPerConnection, _peerCan.Limits?.Mails ?? int.MaxValue);
 
     /// <summary>Why nobody's copy of the message may go to the peer; null: it may.</summary>
     private DeliveryOutcome? Refusal(Envelope envelope)
@@ -33,19 +33,19 @@ internal sealed partial class SmtpCourier
     {
         double left = (by.At - services.Time.GetUtcNow()).TotalSeconds;
         return left < 1 ? CourierOutcomes.NotInTime(_peer)
-            : _peerCan.DeliverByMin is { } least && left >= least ? null
+            : _peerCan.Limits?.DeliverByMin is { } least && left >= least ? null
             : CourierOutcomes.NeedsDeliverBy(_peer);
     }
 
     /// <summary>Nobody has to be left for another transaction.</summary>
     private bool FitsLimits(DeliveryTask task) =>
-        task.RecipientCount <= RecipientLimit && (_peerCan.RecipientDomainMax is not { } most || FindFirstBeyond(task, most) == task.RecipientCount);
+        task.RecipientCount <= RecipientLimit && (_peerCan.Limits?.RecipientDomains is not { } most || FindFirstBeyond(task, most) == task.RecipientCount);
 
     /// <summary>Recipients that are too many for the peer have their outcome: they go in another transaction, at once.</summary>
     private void KeepWithinLimits(DeliveryTask task)
     {
         int most = Math.Min(task.RecipientCount, RecipientLimit);
-        most = _peerCan.RecipientDomainMax is { } domains ? Math.Min(most, FindFirstBeyond(task, domains)) : most;
+        most = _peerCan.Limits?.RecipientDomains is { } domains ? Math.Min(most, FindFirstBeyond(task, domains)) : most;
         for (int i = most; i < task.RecipientCount; i++)
         {
             task.Outcomes[i] = CourierOutcomes.TooManyRecipients(most, _peer);

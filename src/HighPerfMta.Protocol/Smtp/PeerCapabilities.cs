@@ -6,6 +6,9 @@ public sealed record PeerCapabilities
     /// <summary>A server that knows HELO only.</summary>
     public static readonly PeerCapabilities None = new();
 
+    // 0: none. There is one of these for each connection, and a number that may be null takes twice the room.
+    private readonly long _size;
+
     /// <summary>EHLO was accepted.</summary>
     public bool Esmtp { get; init; }
 
@@ -23,17 +26,8 @@ public sealed record PeerCapabilities
 
     public bool MtPriority { get; init; }
 
-    /// <summary>DELIVERBY was announced: the shortest time in seconds that it takes with R, 0 for any; null: it was not.</summary>
-    public int? DeliverByMin { get; init; }
-
-    /// <summary>Most recipients of a transaction (LIMITS RCPTMAX, RFC 9422); null: it did not say.</summary>
-    public int? RecipientMax { get; init; }
-
-    /// <summary>Most transactions of a session (LIMITS MAILMAX).</summary>
-    public int? MailMax { get; init; }
-
-    /// <summary>Most domains among the recipients of a transaction (LIMITS RCPTDOMAINMAX).</summary>
-    public int? RecipientDomainMax { get; init; }
+    /// <summary>Numbers that few announce; null: none of them.</summary>
+    public PeerLimits? Limits { get; init; }
 
     public bool StartTls { get; init; }
 
@@ -43,7 +37,11 @@ public sealed record PeerCapabilities
     public bool SizeExtension { get; init; }
 
     /// <summary>Largest message in octets (RFC 1870); null when no limit was announced.</summary>
-    public long? Size { get; init; }
+    public long? Size
+    {
+        get => _size == 0 ? null : _size;
+        init => _size = value ?? 0;
+    }
 
     /// <summary>Reads a positive reply to EHLO; anything else gives <see cref="None"/>.</summary>
     public static PeerCapabilities Parse(PeerReply ehlo)
@@ -104,10 +102,7 @@ public sealed record PeerCapabilities
             Dsn = dsn,
             BinaryMime = binary,
             MtPriority = priority,
-            DeliverByMin = by,
-            RecipientMax = recipients,
-            MailMax = mails,
-            RecipientDomainMax = domains,
+            Limits = recipients is null && mails is null && domains is null && by is null ? null : new PeerLimits(recipients, mails, domains, by),
             SizeExtension = sized,
             Size = size,
         };
@@ -139,3 +134,10 @@ public sealed record PeerCapabilities
             ? size
             : null;
 }
+
+/// <summary>Numbers that a remote server announced.</summary>
+/// <param name="Recipients">Most recipients of a transaction (LIMITS RCPTMAX, RFC 9422); null: it did not say.</param>
+/// <param name="Mails">Most transactions of a session (LIMITS MAILMAX).</param>
+/// <param name="RecipientDomains">Most domains among the recipients of a transaction (LIMITS RCPTDOMAINMAX).</param>
+/// <param name="DeliverByMin">The shortest time in seconds that it takes with BY and R (RFC 2852), 0 for any; null: DELIVERBY was not announced.</param>
+public sealed record PeerLimits(int? Recipients, int? Mails, int? RecipientDomains, int? DeliverByMin);
