@@ -162,11 +162,12 @@ public sealed partial class TlsAcceptor : IDisposable
             ReadResult result = await input.ReadAsync();
             ReadOnlySequence<byte> octets = result.Buffer;
             bool isPlain = !octets.IsEmpty && !IsHandshake(octets.FirstSpan[0]);
-            bool isWhole = isPlain || result.IsCompleted || TransportStream.HoldsRecord(octets);
+            bool isTooLong = !isPlain && TransportStream.IsTooLong(octets);
+            bool isWhole = isPlain || isTooLong || result.IsCompleted || TransportStream.HoldsRecord(octets);
             input.AdvanceTo(octets.Start, isWhole ? octets.Start : octets.End);
-            if (isPlain)
+            if (isPlain || isTooLong)
             {
-                return TlsFailure.Plaintext;
+                return isPlain ? TlsFailure.Plaintext : TlsFailure.Protocol;
             }
 
             if (isWhole)

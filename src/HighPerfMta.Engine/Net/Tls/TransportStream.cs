@@ -24,6 +24,9 @@ internal sealed class TransportStream(IConnection below, HandshakeTurn? turn = n
 
     private const int RecordHeader = 5;
 
+    /// <summary>Octets of a record's content at most (RFC 8446 §5.1).</summary>
+    private const int LargestRecord = 1 << 14;
+
     private readonly PipeReader _input = below.Input;
     private readonly PipeWriter _output = below.Output;
     private int _cancel;
@@ -186,6 +189,9 @@ internal sealed class TransportStream(IConnection below, HandshakeTurn? turn = n
 
     /// <summary>The first record is there as a whole, its length being what it says.</summary>
     public static bool HoldsRecord(in ReadOnlySequence<byte> octets) => octets.Length >= RecordHeader && octets.Length >= RecordLength(octets);
+
+    /// <summary>The first record says that it is longer than one may be. The runtime would wait for all of it and keep it.</summary>
+    public static bool IsTooLong(in ReadOnlySequence<byte> octets) => octets.Length >= RecordHeader && RecordLength(octets) > RecordHeader + LargestRecord;
 
     /// <summary>RFC 8446 §5.1: type, version, and the length of what follows.</summary>
     private static int RecordLength(in ReadOnlySequence<byte> octets)

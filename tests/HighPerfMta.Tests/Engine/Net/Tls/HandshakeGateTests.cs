@@ -75,6 +75,18 @@ public class HandshakeGateTests
     }
 
     [Fact]
+    public async Task A_record_that_says_it_is_longer_than_one_may_be_is_not_waited_for()
+    {
+        RecordingLoggers log = new(Microsoft.Extensions.Logging.LogLevel.Information);
+        using TestTls tls = new(new TlsOptions(), log);
+        await using ReceptionHost host = new(tls: tls.Acceptor);
+        (ConnectionStream client, Task session) = Connect(host);
+        await client.WriteAsync(new byte[] { 22, 3, 1, 0x40, 1 }, Cancellation);
+        await session.WaitAsync(Limit, Cancellation);
+        Assert.Contains(log.Lines, static l => l.Contains("makes no handshake", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public async Task Beyond_those_that_wait_STARTTLS_is_refused_and_a_handshake_given_up_but_not_of_the_known()
     {
         RecordingLoggers log = new(Microsoft.Extensions.Logging.LogLevel.Information);
