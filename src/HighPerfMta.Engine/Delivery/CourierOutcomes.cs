@@ -67,8 +67,9 @@ internal static class CourierOutcomes
     public static DeliveryOutcome NotInTime(string peer) =>
         new(DeliveryStatus.Failed, DeliveryStage.Expiry, FaultOwner.Message, 0, new EnhancedCode(5, 4, 7), "not delivered by the time that the sender gave", peer);
 
+    /// <summary>The status is that of a time that is over, as other servers give it: who asked for a time looks for that one.</summary>
     public static DeliveryOutcome NeedsDeliverBy(string peer) =>
-        new(DeliveryStatus.Failed, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(5, 3, 3), "the message is to be delivered by a time or returned, which the next server does not promise (DELIVERBY)", peer);
+        new(DeliveryStatus.Failed, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(5, 4, 7), "the message is to be delivered by a time or returned, which the next server does not promise (DELIVERBY)", peer);
 
     /// <summary>RFC 8689 §4.2.1.</summary>
     public static DeliveryOutcome NeedsRequireTls(string peer) =>
