@@ -3,6 +3,7 @@ using System.Net;
 using System.Net.Sockets;
 using HighPerfMta.LoadGen.Load;
 using HighPerfMta.LoadGen.Smtp;
+using Waiting = HighPerfMta.TestKit.Waiting;
 
 namespace HighPerfMta.Tests.LoadGen;
 
@@ -153,7 +154,7 @@ public class LoadTests
         await new SourceRunner(options).RunAsync(CancellationToken.None).WaitAsync(Limit);
         await new SourceRunner(options with { Count = 10 }).RunAsync(CancellationToken.None).WaitAsync(Limit);
 
-        await UntilAsync(() => sink.Delivered == 40);
+        await Waiting.UntilAsync(() => sink.Delivered == 40);
         Assert.Equal(10, sink.Duplicates);
         Assert.Equal(30, sink.Report().Unique);
     }
@@ -291,7 +292,7 @@ public class LoadTests
             Assert.Equal(code, await wire.ReadReplyAsync());
         }
 
-        await UntilAsync(() => sink.Delivered == 2);
+        await Waiting.UntilAsync(() => sink.Delivered == 2);
         Assert.Equal(4, got!.Value.Size);
         Assert.Equal("A: b\r\n\r\n.x\r\n\n.\n\r\n\r\r\n".Length + 4, sink.Report().Octets);
     }
@@ -376,15 +377,6 @@ public class LoadTests
         var client = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         await client.ConnectAsync(listener.LocalEndpoint);
         return (client, await listener.AcceptSocketAsync());
-    }
-
-    private static async Task UntilAsync(Func<bool> condition)
-    {
-        using var timeout = new CancellationTokenSource(Limit);
-        while (!condition())
-        {
-            await Task.Delay(5, timeout.Token);
-        }
     }
 
     private static SinkServer Sink(Func<SinkOptions, SinkOptions>? change = null)

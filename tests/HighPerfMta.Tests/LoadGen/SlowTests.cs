@@ -44,13 +44,13 @@ public class SlowTests
         });
         using CancellationTokenSource end = new();
         var running = runner.RunAsync(end.Token);
-        await EventuallyAsync(() => File.Exists(ready));
+        await Waiting.UntilAsync(() => File.Exists(ready));
         Assert.Equal(12, host.Server.SessionCount);
 
         // A stop ends those that wait for a command, and lets messages finish.
         using CancellationTokenSource never = new();
         var stop = host.Server.StopAsync(never.Token);
-        await EventuallyAsync(() => runner.Open == 4 && host.Server.SessionCount == 4);
+        await Waiting.UntilAsync(() => runner.Open == 4 && host.Server.SessionCount == 4);
         await end.CancelAsync();
         var report = await running.WaitAsync(Limit, CancellationToken.None);
         await stop.WaitAsync(Limit, CancellationToken.None);
@@ -69,16 +69,5 @@ public class SlowTests
             .RunAsync(CancellationToken.None).WaitAsync(Limit, CancellationToken.None);
         Assert.Equal((5, 3, 3), (report.Wanted, report.Held, report.LeftAtEnd));
         Assert.Equal([new KeyValuePair<string, int>("421", 2)], report.EndedWith);
-    }
-
-    private static async Task EventuallyAsync(Func<bool> condition)
-    {
-        using PeriodicTimer poll = new(TimeSpan.FromMilliseconds(10));
-        for (var i = 0; i < 3000 && !condition(); i++)
-        {
-            await poll.WaitForNextTickAsync(TestContext.Current.CancellationToken);
-        }
-
-        Assert.True(condition());
     }
 }

@@ -156,10 +156,10 @@ public class DsnDeliveryTests
         TaskCompletionSource go = new(TaskCreationOptions.RunContinuationsAsynchronously);
         bench.Couriers.Before = async (_, _, _) => await go.Task;
         QueuedMessage message = Send(bench, NotifyConditions.Success);
-        await DeliveryBench.UntilAsync(() => bench.Couriers.Attempts.Count == 1);
+        await Waiting.UntilAsync(() => bench.Couriers.Attempts.Count == 1);
         await bench.SteerAsync(message.Id, SteeringKind.Drop);
         go.SetResult();
-        await DeliveryBench.UntilAsync(() => bench.Reports.Sent.Count == 1);
+        await Waiting.UntilAsync(() => bench.Reports.Sent.Count == 1);
         await bench.CalmAsync();
         Assert.Equal(RecipientStatus.Delivered, message.GetRecipient(0).Status);
         Assert.Empty(bench.Queue.FindJobs(message.Id));

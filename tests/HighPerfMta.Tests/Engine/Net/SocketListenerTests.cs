@@ -24,20 +24,14 @@ public class SocketListenerTests
         listener.Start();
         using Socket client = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         await client.ConnectAsync(listener.Endpoint, Cancellation);
-        for (int i = 0; i < 60_000 && !accepted.Task.IsCompleted; i++)
-        {
-            time.Advance(TimeSpan.FromMilliseconds(75));
-            await Task.WhenAny(accepted.Task, Task.Delay(1, Cancellation));
-        }
-
-        await using (PipeSocketConnection connection = await accepted.Task)
+        await using (PipeSocketConnection connection = await time.PassUntilAsync(accepted.Task, TimeSpan.FromMilliseconds(75)))
         {
             Assert.Equal(client.LocalEndPoint, connection.Remote);
             Assert.True(tries > failures);
         }
 
         // The place of each failed try was given back; the accepted connection and the next wait each hold one.
-        await EventuallyAsync(() => gate.FreePlaces == 1 + ConnectionGate.RefusalPlaces - 2);
+        await Waiting.UntilAsync(() => gate.FreePlaces == 1 + ConnectionGate.RefusalPlaces - 2);
         gate.Leave(null);
         await listener.DisposeAsync();
         Assert.Equal(1 + ConnectionGate.RefusalPlaces, gate.FreePlaces);
@@ -45,16 +39,5 @@ public class SocketListenerTests
         // A hundred failures within a few seconds of the clock, or some more of the machine's: not a line for each.
         Assert.InRange(log.Warnings.Count, 1, failures / 10);
         Assert.Contains("accept on 127.0.0.1:", log.Warnings.First(), StringComparison.Ordinal);
-    }
-
-    private static async Task EventuallyAsync(Func<bool> condition)
-    {
-        using PeriodicTimer poll = new(TimeSpan.FromMilliseconds(10));
-        for (int i = 0; i < 3000 && !condition(); i++)
-        {
-            await poll.WaitForNextTickAsync(Cancellation);
-        }
-
-        Assert.True(condition());
     }
 }

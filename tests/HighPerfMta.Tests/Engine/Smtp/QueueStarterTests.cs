@@ -57,8 +57,8 @@ public class QueueStarterTests
         Assert.True(starter.TryStart("a.example", false));
         Assert.False(starter.TryStart("b.example", false));
         go.SetResult();
-        await DeliveryBench.UntilAsync(() => starter.TryStart("c.example", false));
-        await DeliveryBench.UntilAsync(() => Volatile.Read(ref runs) == 2);
+        await Waiting.UntilAsync(() => starter.TryStart("c.example", false));
+        await Waiting.UntilAsync(() => Volatile.Read(ref runs) == 2);
     }
 
     [Fact]

@@ -66,7 +66,7 @@ public sealed class GuardSocketTests : IDisposable
         await using NetworkStream far = await ConnectAsync(host, Far);
         Assert.StartsWith("220", await new SmtpTestClient(far).ReadReplyAsync());
         await first.DisposeAsync();
-        await EventuallyAsync(() => host.Server.Gate.Admitted == 2);
+        await Waiting.UntilAsync(() => host.Server.Gate.Admitted == 2);
         await using NetworkStream again = await ConnectAsync(host, A);
         Assert.StartsWith("220", await new SmtpTestClient(again).ReadReplyAsync());
     }
@@ -168,18 +168,7 @@ public sealed class GuardSocketTests : IDisposable
 
     private static async Task AssertEmptyAsync(ReceptionHost host)
     {
-        await EventuallyAsync(() => host.Server.SessionCount == 0 && host.Server.Gate.Admitted == 0);
+        await Waiting.UntilAsync(() => host.Server.SessionCount == 0 && host.Server.Gate.Admitted == 0);
         Assert.Equal((0, 0), host.Server.Gate.Counted);
-    }
-
-    private static async Task EventuallyAsync(Func<bool> condition)
-    {
-        using PeriodicTimer poll = new(TimeSpan.FromMilliseconds(10));
-        for (int i = 0; i < 6000 && !condition(); i++)
-        {
-            await poll.WaitForNextTickAsync(Cancellation);
-        }
-
-        Assert.True(condition());
     }
 }
