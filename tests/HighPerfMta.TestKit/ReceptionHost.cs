@@ -2,6 +2,7 @@ using System.Diagnostics.Metrics;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
+using System.Text;
 using HighPerfMta.Engine.Auth;
 using HighPerfMta.Engine.Net;
 using HighPerfMta.Engine.Net.Tls;
@@ -181,6 +182,21 @@ public sealed class ReceptionHost : IAsyncDisposable
         (MemoryConnection client, MemoryConnection server) = MemoryConnection.CreatePair(address, segmentSize);
         Task session = Server.ServeAsync(server, listener, origin);
         return (new ConnectionStream(client), session);
+    }
+
+    /// <summary>Sends everything at once in a session in memory, whose end it waits for, and gives the lines of all replies.</summary>
+    public async Task<string[]> TalkAsync(string octets, CancellationToken cancellation)
+    {
+        (ConnectionStream client, Task session) = ConnectInMemory();
+        await using (client)
+        {
+            Task<string> reading = new StreamReader(client, Encoding.Latin1).ReadToEndAsync(cancellation);
+            await client.WriteAsync(Encoding.Latin1.GetBytes(octets), cancellation);
+            await client.FlushAsync(cancellation);
+            string replies = await reading;
+            await session;
+            return replies.Split("\r\n", StringSplitOptions.RemoveEmptyEntries);
+        }
     }
 
     /// <summary>A client on the first listener; <see cref="SmtpServer.Start"/> was called.</summary>

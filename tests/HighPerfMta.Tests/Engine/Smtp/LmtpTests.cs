@@ -14,7 +14,7 @@ public class LmtpTests
     public async Task Received_says_that_it_came_by_LMTP(string parameter, string expected)
     {
         await using ReceptionHost host = new(ReceptionHost.Loopback(ListenerProfile.Lmtp));
-        await TalkAsync(host, $"LHLO c.example\r\nMAIL FROM:<>{parameter}\r\nRCPT TO:<a@b.example>\r\nDATA\r\n.\r\nQUIT\r\n");
+        await host.TalkAsync($"LHLO c.example\r\nMAIL FROM:<>{parameter}\r\nRCPT TO:<a@b.example>\r\nDATA\r\n.\r\nQUIT\r\n", TestContext.Current.CancellationToken);
         string header = Encoding.ASCII.GetString(Assert.Single(host.Intake.Messages).Headers);
         Assert.Contains(expected, header.Replace("\r\n\t", " ", StringComparison.Ordinal).Replace("\r\n ", " ", StringComparison.Ordinal), StringComparison.Ordinal);
     }
@@ -26,7 +26,7 @@ public class LmtpTests
         const int count = 5000;
         await using ReceptionHost host = new(ReceptionHost.Loopback(ListenerProfile.Lmtp) with { Limits = new LimitOptions { Recipients = count } });
         string rcpt = string.Concat(Enumerable.Range(0, count).Select(static i => string.Create(CultureInfo.InvariantCulture, $"RCPT TO:<r{i}@b.example>\r\n")));
-        string[] replies = await TalkAsync(host, $"LHLO c.example\r\nMAIL FROM:<>\r\n{rcpt}DATA\r\ntext\r\n.\r\nQUIT\r\n");
+        string[] replies = await host.TalkAsync($"LHLO c.example\r\nMAIL FROM:<>\r\n{rcpt}DATA\r\ntext\r\n.\r\nQUIT\r\n", TestContext.Current.CancellationToken);
         Assert.Equal(count, replies.Count(static r => r.Contains("queued as", StringComparison.Ordinal)));
         Assert.StartsWith("221", replies[^1], StringComparison.Ordinal);
         Assert.Equal(count, Assert.Single(host.Intake.Messages).Envelope.Recipients.Length);
@@ -58,19 +58,5 @@ public class LmtpTests
             Date = DateTimeOffset.UnixEpoch,
         });
         Assert.Contains($"with {expected} id", Encoding.ASCII.GetString(output.WrittenSpan).Replace("\r\n\t", " ", StringComparison.Ordinal).Replace("\r\n ", " ", StringComparison.Ordinal), StringComparison.Ordinal);
-    }
-
-    private static async Task<string[]> TalkAsync(ReceptionHost host, string octets)
-    {
-        (ConnectionStream client, Task session) = host.ConnectInMemory();
-        await using (client)
-        {
-            Task<string> reading = new StreamReader(client, Encoding.Latin1).ReadToEndAsync(TestContext.Current.CancellationToken);
-            await client.WriteAsync(Encoding.Latin1.GetBytes(octets), TestContext.Current.CancellationToken);
-            await client.FlushAsync(TestContext.Current.CancellationToken);
-            string replies = await reading;
-            await session;
-            return replies.Split("\r\n", StringSplitOptions.RemoveEmptyEntries);
-        }
     }
 }

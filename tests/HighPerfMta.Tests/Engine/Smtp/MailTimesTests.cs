@@ -18,7 +18,7 @@ public class MailTimesTests
     public async Task A_deadline_counts_from_mail(string parameter, int seconds, bool notify, bool trace)
     {
         await using ReceptionHost host = new(time: new FakeTimeProvider(Now));
-        await TalkAsync(host, $"EHLO c.example\r\nMAIL FROM:<a@b.example> {parameter}\r\nRCPT TO:<c@d.example>\r\nDATA\r\n.\r\nQUIT\r\n");
+        await host.TalkAsync($"EHLO c.example\r\nMAIL FROM:<a@b.example> {parameter}\r\nRCPT TO:<c@d.example>\r\nDATA\r\n.\r\nQUIT\r\n", TestContext.Current.CancellationToken);
         Assert.Equal(new DeliverBy(Now.AddSeconds(seconds), notify, trace), Assert.Single(host.Intake.Messages).Envelope.Parameters!.DeliverBy);
     }
 
@@ -35,18 +35,5 @@ public class MailTimesTests
         SmtpReply? refusal = CommandParser.ParseMail(Encoding.ASCII.GetBytes("FROM:<a@b> " + parameter), out MailParameters mail, SmtpExtensions.FutureRelease);
         Assert.Equal(seconds is null, refusal is not null);
         Assert.Equal(seconds, (mail.Times?.ReleaseAt(Now) - Now)?.TotalSeconds);
-    }
-
-    private static async Task TalkAsync(ReceptionHost host, string octets)
-    {
-        (ConnectionStream client, Task session) = host.ConnectInMemory();
-        await using (client)
-        {
-            Task<string> reading = new StreamReader(client, Encoding.Latin1).ReadToEndAsync(TestContext.Current.CancellationToken);
-            await client.WriteAsync(Encoding.Latin1.GetBytes(octets), TestContext.Current.CancellationToken);
-            await client.FlushAsync(TestContext.Current.CancellationToken);
-            await reading;
-            await session;
-        }
     }
 }

@@ -12,12 +12,12 @@ public class ParameterSessionTests
     public async Task Each_envelope_has_its_own_parameters()
     {
         await using ReceptionHost host = new();
-        await TalkAsync(host,
+        await host.TalkAsync(
             "EHLO c.example\r\n"
             + "MAIL FROM:<a@b.example> RET=FULL ENVID=first\r\nRCPT TO:<r0@c.example>\r\nRCPT TO:<bad\r\nRCPT TO:<r1@c.example> NOTIFY=NEVER\r\nRCPT TO:<r2@c.example>\r\nDATA\r\n.\r\n"
             + "MAIL FROM:<a@b.example> RET=HDRS ENVID=given-up\r\nRCPT TO:<r0@c.example> NOTIFY=NEVER\r\nRSET\r\n"
             + "MAIL FROM:<a@b.example>\r\nRCPT TO:<r0@c.example>\r\nDATA\r\n.\r\n"
-            + "MAIL FROM:<a@b.example>\r\nRCPT TO:<r0@c.example> ORCPT=rfc822;x\r\nBDAT 2 LAST\r\n\r\nQUIT\r\n");
+            + "MAIL FROM:<a@b.example>\r\nRCPT TO:<r0@c.example> ORCPT=rfc822;x\r\nBDAT 2 LAST\r\n\r\nQUIT\r\n", TestContext.Current.CancellationToken);
         Envelope[] envelopes = [.. host.Intake.Messages.Select(static m => m.Envelope)];
         Assert.Equal(3, envelopes.Length);
         EnvelopeParameters first = envelopes[0].Parameters!;
@@ -39,24 +39,10 @@ public class ParameterSessionTests
             dialogue.Append($"RCPT TO:<r{i}@c.example> ORCPT=rfc822;{new string('x', 493)}\r\n");
         }
 
-        string[] replies = await TalkAsync(host, dialogue.Append("DATA\r\n.\r\nQUIT\r\n").ToString());
+        string[] replies = await host.TalkAsync(dialogue.Append("DATA\r\n.\r\nQUIT\r\n").ToString(), TestContext.Current.CancellationToken);
         Assert.Contains(replies, static r => r.StartsWith("452 4.5.3", StringComparison.Ordinal));
         Envelope envelope = Assert.Single(host.Intake.Messages).Envelope;
         Assert.InRange(envelope.Recipients.Length, 1000, 2500);
         Assert.Equal(envelope.Recipients.Length, envelope.Parameters!.Recipients.Length);
-    }
-
-    private static async Task<string[]> TalkAsync(ReceptionHost host, string octets)
-    {
-        (ConnectionStream client, Task session) = host.ConnectInMemory();
-        await using (client)
-        {
-            Task<string> reading = new StreamReader(client, Encoding.Latin1).ReadToEndAsync(TestContext.Current.CancellationToken);
-            await client.WriteAsync(Encoding.Latin1.GetBytes(octets), TestContext.Current.CancellationToken);
-            await client.FlushAsync(TestContext.Current.CancellationToken);
-            string replies = await reading;
-            await session;
-            return replies.Split("\r\n", StringSplitOptions.RemoveEmptyEntries);
-        }
     }
 }
