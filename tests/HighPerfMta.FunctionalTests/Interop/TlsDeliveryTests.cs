@@ -100,7 +100,7 @@ public sealed class TlsDeliveryTests : IDisposable
             ["s_client", "-connect", $"127.0.0.1:{Text(first.Port)}", "-starttls", "smtp", "-CAfile", _authority.RootFile, "-ign_eof", "-crlf"],
             "ehlo client.test\nmail from:<a@example.org> requiretls\nrcpt to:<b@example.net>\ndata\nSubject: x\n\nx\n.\nquit\n");
         Assert.Matches("250[- ]REQUIRETLS", output);
-        await HasEventAsync(first, "delivered", "\"requiretls\":true");
+        await HasEventAsync(first, "delivered", "\"tls\":\"TLSv1.3 TLS_");
         await HasEventAsync(last, "accepted", "\"requiretls\":true");
     }
 
