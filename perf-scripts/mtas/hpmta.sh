@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# hpmta as it is by default, its queue durable. Sourced by compare.sh.
+# hpmta as it is by default, its queue durable. Sourced by compare.sh, and by tls.sh, which sets tls_pem and tls_port.
 # The runtime goes on compiling what is hot for tens of thousands of messages; a server runs for months.
 hpmta_messages=20000 hpmta_warm=40000
 hpmta_pid=''
@@ -29,6 +29,16 @@ http = ""
 [[route]]
 domains = ["*"]
 to = "smtp://127.0.0.1:$sink_port"
+EOT
+  [ -z "${tls_pem:-}" ] || cat >>"$dir/hpmta.toml" <<EOT
+
+[[listener]]
+address = "127.0.0.1:${tls_port[hpmta]}"
+profile = "relay"
+tls = "implicit"
+
+[tls]
+certificates = [ { cert = "$tls_pem", key = "$tls_pem" } ]
 EOT
   in_group hpmta "$hpmta" serve --config "$dir/hpmta.toml" >"$dir/log" 2>&1 &
   hpmta_pid=$!

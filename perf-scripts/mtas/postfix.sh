@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # Postfix, a private instance: own configuration, queue and data directories, own port, log to a file, nothing of the system's touched.
-# Sourced by compare.sh.
+# Sourced by compare.sh, and by tls.sh, which sets tls_pem and tls_port.
 postfix_messages=3000 postfix_warm=500
 
 prepare_postfix() {
@@ -52,8 +52,8 @@ smtpd_client_restrictions =
 smtpd_relay_restrictions = permit_mynetworks, reject
 smtpd_recipient_restrictions =
 smtpd_client_connection_count_limit = 0
-smtpd_tls_security_level = none
-smtp_tls_security_level = none
+$([ -n "${tls_pem:-}" ] || echo "smtpd_tls_security_level = none")
+$([ -n "${tls_pem:-}" ] || echo "smtp_tls_security_level = none")
 local_header_rewrite_clients =
 default_process_limit = 100
 in_flow_delay = 0
@@ -63,6 +63,19 @@ default_destination_concurrency_limit = 50
 smtp_connection_cache_destinations = [127.0.0.1]:$sink_port, 127.0.0.1
 smtp_connection_reuse_count_limit = 0
 message_size_limit = 104857600
+EOT
+  [ -z "${tls_pem:-}" ] || write_tls_cf "$1"
+}
+
+# TLS_README: sessions are cached on both sides, and connections to the next hop are kept under TLS too.
+write_tls_cf() {
+  cat <<EOT
+smtpd_tls_security_level = may
+smtpd_tls_chain_files = $tls_pem
+smtp_tls_security_level = may
+smtp_tls_connection_reuse = yes
+smtpd_tls_session_cache_database = btree:$1/data/smtpd_scache
+smtp_tls_session_cache_database = btree:$1/data/smtp_scache
 EOT
 }
 
@@ -91,5 +104,9 @@ local unix - n n - - local
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
+EOT
+  [ -z "${tls_pem:-}" ] || cat <<EOT
+127.0.0.1:${tls_port[postfix]} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes
+tlsproxy unix - - n - 0 tlsproxy
 EOT
 }

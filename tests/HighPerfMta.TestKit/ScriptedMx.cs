@@ -5,6 +5,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using HighPerfMta.Engine.Net;
+using HighPerfMta.Engine.Net.Tls;
 
 namespace HighPerfMta.TestKit;
 
@@ -43,6 +44,18 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
 
     /// <summary>A BDAT that is refused leaves its transaction open until RSET (RFC 3030 §2); else it ends it.</summary>
     public bool RefusedChunkStaysOpen { get; set; }
+
+    /// <summary>Answers STARTTLS, which a test has to announce; null: a command as any other.</summary>
+    public TlsAcceptor? Tls { get; set; }
+
+    /// <summary>Awaited before the server's part of a handshake.</summary>
+    public Func<Task>? BeforeHandshake { get; set; }
+
+    /// <summary>Connections begin with a handshake.</summary>
+    public bool ImplicitTls { get; set; }
+
+    /// <summary>The TLS sessions, in order: <see cref="TlsSession.Description"/>.</summary>
+    public ConcurrentQueue<string> TlsSessions { get; } = [];
 
     /// <summary>Replies go out in pieces of so many octets; 0: whole.</summary>
     public int Split { get; set; }
@@ -127,7 +140,8 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
 
     private sealed class Session(ScriptedMx owner, IConnection connection, int number)
     {
-        private readonly PipeReader _input = connection.Input;
+        private IConnection _connection = connection;
+        private PipeReader _input = connection.Input;
         private readonly List<string> _recipients = [];
         private string _mail = "";
 
@@ -140,21 +154,42 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
         {
             try
             {
-                if (await AnswerAsync("greeting", "220 mx.example ESMTP"))
+                if ((!owner.ImplicitTls || await SecureAsync()) && await AnswerAsync("greeting", "220 mx.example ESMTP"))
                 {
                     while (await ReadLineAsync() is { } line && await CommandAsync(line))
                     {
                     }
                 }
 
-                await connection.CloseAsync();
+                await _connection.CloseAsync();
             }
             catch (Exception e) when (e is IOException or SocketException or OperationCanceledException or InvalidOperationException)
             {
                 // The client is gone.
             }
 
-            await connection.DisposeAsync();
+            await _connection.DisposeAsync();
+        }
+
+        /// <summary>False: the client's handshake fails, and it is left alone.</summary>
+        private async Task<bool> SecureAsync()
+        {
+            if (owner.BeforeHandshake is { } before)
+            {
+                await before().WaitAsync(owner._stop.Token);
+            }
+
+            (TlsConnection? secured, _, _) = await owner.Tls!.AcceptAsync(_connection, askForCertificate: false);
+            if (secured is null)
+            {
+                return false;
+            }
+
+            owner.TlsSessions.Enqueue(secured.Session.Description);
+            _connection = secured;
+            _input = secured.Input;
+            Begin("");
+            return true;
         }
 
         private async Task<bool> CommandAsync(string line)
@@ -166,6 +201,8 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
                 case "EHLO":
                     string[] lines = ["mx.example", .. owner.Announces];
                     return await AnswerAsync(line, string.Concat(lines.Select((l, i) => $"250{(i == lines.Length - 1 ? ' ' : '-')}{l}\r\n")), () => Begin(""));
+                case "STARTTLS" when owner.Tls is not null:
+                    return await AnswerAsync(line, "220 2.0.0 go ahead") && (_code != 220 || await SecureAsync());
                 case "MAIL":
                     return await AnswerAsync(line, _mail.Length == 0 ? "250 2.1.0 Ok" : "503 5.5.1 nested MAIL", () => Begin(line));
                 case "RSET":
@@ -185,6 +222,7 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
         }
 
         private bool _lastPositive;
+        private int _code;
 
         /// <summary>A transaction begins, or none is open any more.</summary>
         private void Begin(string mail)
@@ -275,6 +313,7 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
             }
 
             _lastPositive = reply[0] is '2' or '3';
+            _code = int.TryParse(reply.AsSpan(0, Math.Min(3, reply.Length)), out int code) ? code : 0;
             if (reply[0] == '2')
             {
                 accepted?.Invoke();
@@ -291,7 +330,7 @@ public sealed class ScriptedMx : IConnector, IAsyncDisposable
             int step = owner.Split > 0 ? owner.Split : octets.Length;
             for (int at = 0; at < octets.Length; at += step)
             {
-                FlushResult flushed = await connection.Output.WriteAsync(octets.AsMemory(at, Math.Min(step, octets.Length - at)), owner._stop.Token);
+                FlushResult flushed = await _connection.Output.WriteAsync(octets.AsMemory(at, Math.Min(step, octets.Length - at)), owner._stop.Token);
                 if (flushed.IsCompleted)
                 {
                     return false;

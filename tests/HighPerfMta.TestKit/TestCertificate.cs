@@ -1,3 +1,4 @@
+using System.Net;
 using System.Net.Security;
 using System.Security.Authentication;
 using System.Security.Cryptography;
@@ -33,7 +34,7 @@ public sealed class TestAuthority : IDisposable
     /// <summary>The root, in PEM.</summary>
     public string RootFile { get; }
 
-    /// <summary>A certificate for names of DNS, the first one its common name, and its key.</summary>
+    /// <summary>A certificate for names of DNS and addresses, the first one its common name, and its key.</summary>
     /// <param name="names">At least one.</param>
     /// <param name="rsa">RSA with 2048 bits; otherwise ECDSA with P-256.</param>
     /// <param name="validDays">From now on; may be negative.</param>
@@ -49,7 +50,14 @@ public sealed class TestAuthority : IDisposable
         SubjectAlternativeNameBuilder alternatives = new();
         foreach (string name in names)
         {
-            alternatives.AddDnsName(name);
+            if (IPAddress.TryParse(name, out IPAddress? address))
+            {
+                alternatives.AddIpAddress(address);
+            }
+            else
+            {
+                alternatives.AddDnsName(name);
+            }
         }
 
         request.CertificateExtensions.Add(alternatives.Build());
@@ -135,12 +143,12 @@ public sealed class TestAuthority : IDisposable
     }
 }
 
-/// <summary>The server's side of TLS for tests: an authority, a certificate for mx.test.example, and the acceptor.</summary>
+/// <summary>The server's side of TLS for tests: an authority, a certificate, for mx.test.example if nothing else is said, and the acceptor.</summary>
 public sealed class TestTls : IDisposable
 {
-    public TestTls(TlsOptions? options = null, ILogger? logger = null, TimeProvider? time = null)
+    public TestTls(TlsOptions? options = null, ILogger? logger = null, TimeProvider? time = null, string name = ReceptionHost.Hostname, double validDays = 90)
     {
-        using X509Certificate2 certificate = Authority.Issue([ReceptionHost.Hostname]);
+        using X509Certificate2 certificate = Authority.Issue([name], validDays: validDays);
         options ??= new TlsOptions();
         options = options with { Certificates = [Authority.Write(certificate), .. options.Certificates] };
         Store = new CertificateStore(options, time ?? TimeProvider.System, logger ?? NullLogger.Instance);

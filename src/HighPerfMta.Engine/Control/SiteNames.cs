@@ -22,7 +22,7 @@ internal sealed class SiteNames(ISiteDirectory sites, JobNames names)
         {
             // A configured next hop's text is its site's key; any other is not known before it is routed.
             string? hop = names.Routes.Get(job.Route);
-            site = hop is not null && hop.StartsWith(SiteKeys.Smtp, StringComparison.Ordinal) ? hop : null;
+            site = hop is not null && SiteKeys.IsConfigured(hop) ? hop : null;
             return true;
         }
 

@@ -73,11 +73,15 @@ internal static class CourierOutcomes
 
     /// <summary>RFC 8689 §4.2.1.</summary>
     public static DeliveryOutcome NeedsRequireTls(string peer) =>
-        new(DeliveryStatus.Failed, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(5, 7, 30), "the message may go over TLS only, to a server that offers REQUIRETLS", peer);
+        new(DeliveryStatus.Failed, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(5, 7, 30), "the message may go only over TLS, to a server whose certificate and name can be trusted and which offers REQUIRETLS", peer);
 
     /// <summary>As a peer that says so itself (RFC 5321 §4.5.3.1.10).</summary>
     public static DeliveryOutcome TooManyRecipients(int most, string peer) =>
         new(DeliveryStatus.Deferred, DeliveryStage.RcptTo, FaultOwner.Recipient, 452, new EnhancedCode(4, 5, 3), $"the next server takes {most} recipients like these at once", peer);
+
+    /// <summary>There is no TLS, or none that is good enough. It may be there the next time: what a level asks for is for the operator to give up, not for a peer.</summary>
+    public static DeliveryOutcome NoTls(bool isUntrusted, string reason, int code, string peer) =>
+        new(DeliveryStatus.Deferred, DeliveryStage.Tls, FaultOwner.Site, code, new EnhancedCode(4, 7, (ushort)(isUntrusted ? 5 : 4)), Cut($"no TLS with {peer}: {reason}"), peer);
 
     /// <summary>RFC 1870 §6.1.</summary>
     public static DeliveryOutcome TooLarge(long size, long limit, string peer) =>
@@ -104,6 +108,7 @@ internal static class CourierOutcomes
     {
         DeliveryStage.Greeting => "before the greeting",
         DeliveryStage.Hello => "to EHLO",
+        DeliveryStage.Tls => "to STARTTLS",
         DeliveryStage.MailFrom => "to MAIL",
         DeliveryStage.RcptTo => "to RCPT",
         DeliveryStage.Data => "to DATA",

@@ -1,4 +1,6 @@
 using System.Net;
+using System.Security.Authentication;
+using HighPerfMta.Engine.Routing;
 
 namespace HighPerfMta.Engine.Delivery;
 
@@ -32,6 +34,15 @@ public sealed record DeliveryOptions
     /// <summary>An idle connection is kept this long for the next message.</summary>
     public TimeSpan IdleTimeout { get; init; } = TimeSpan.FromSeconds(5);
 
+    /// <summary>How connections are secured where the route says nothing of it.</summary>
+    public TlsLevel Tls { get; init; } = TlsLevel.Opportunistic;
+
+    public SslProtocols TlsProtocols { get; init; } = SslProtocols.Tls12 | SslProtocols.Tls13;
+
+    /// <summary>PEM file with the authorities that are trusted for <see cref="TlsLevel.Verified"/>; null: the system's.</summary>
+    public string? TlsTrust { get; init; }
+
+    /// <summary>A connection to one address, and then the handshake.</summary>
     public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(30);
 
     /// <summary>Greeting, EHLO, MAIL and RCPT replies: five minutes each (RFC 5321 §4.5.3.2.1 to .3).</summary>

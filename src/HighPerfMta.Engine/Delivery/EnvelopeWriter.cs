@@ -56,6 +56,11 @@ internal static class EnvelopeWriter
             Number(output, priority);
         }
 
+        if (parameters is { RequireTls: true } && peer.RequireTls)
+        {
+            output.Write(" REQUIRETLS"u8);
+        }
+
         if (parameters is not null && peer.Dsn)
         {
             Parameter(output, " RET="u8, parameters.ReturnText);

@@ -56,7 +56,14 @@ public enum CourierState
 }
 
 /// <summary>A host that may be tried for a site, in order of preference.</summary>
-public sealed record DeliveryTarget(string HostName, System.Net.IPEndPoint Endpoint);
+public sealed record DeliveryTarget(string HostName, System.Net.IPEndPoint Endpoint)
+{
+    /// <summary>How connections are secured; null: as everywhere.</summary>
+    public Routing.TlsLevel? Tls { get; init; }
+
+    /// <summary>TLS begins with the connection.</summary>
+    public bool IsImplicitTls { get; init; }
+}
 
 /// <summary>
 /// An outbound session. It opens its connection when first used, falls back between the site's targets, and keeps the connection between
@@ -97,7 +104,14 @@ public interface ICourierFactory
 public sealed record Site(string Key, IReadOnlyList<SiteHost> Hosts);
 
 /// <summary>One host of a site: a name to resolve (or an address literal), its MX preference, its port.</summary>
-public readonly record struct SiteHost(string Name, int Preference, int Port);
+public readonly record struct SiteHost(string Name, int Preference, int Port)
+{
+    /// <summary>How connections are secured; null: as everywhere.</summary>
+    public Routing.TlsLevel? Tls { get; init; }
+
+    /// <summary>TLS begins with the connection.</summary>
+    public bool IsImplicitTls { get; init; }
+}
 
 /// <summary>The answer to "where does this recipient go": a site, or an outcome at once (discard, hold, reject, DNS failure).</summary>
 public readonly record struct SiteDecision(Site? Site, Routing.NextHopKind Kind, DeliveryOutcome? Outcome);

@@ -31,7 +31,7 @@ public sealed class SiteResolver : ISiteResolver
     }
 
     /// <summary>A decision and the answer it was made from.</summary>
-    private sealed record Decided(object? Source, SiteDecision Decision);
+    private sealed record Decided(object? Source, SiteDecision Decision, TlsLevel? Tls = null);
 
     public bool TryResolve(string domain, in RouteChoice choice, out SiteDecision decision)
     {
@@ -42,7 +42,9 @@ public sealed class SiteResolver : ISiteResolver
     public ValueTask<SiteDecision> ResolveAsync(string domain, in RouteChoice choice, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(domain);
-        return TryDecide(domain, Choose(domain, choice), out SiteDecision decision) ? new ValueTask<SiteDecision>(decision) : LookUpAsync(domain, cancellation);
+        return TryDecide(domain, Choose(domain, choice), out SiteDecision decision)
+            ? new ValueTask<SiteDecision>(decision)
+            : LookUpAsync(domain, Choose(domain, choice).Tls, cancellation);
     }
 
     public bool TryResolve(EmailAddress recipient, out SiteDecision decision)
@@ -80,29 +82,34 @@ public sealed class SiteResolver : ISiteResolver
         bool literal = domain.StartsWith('[');
         if (literal || domain.Length == 0)
         {
-            decision = literal ? FromLiteral(domain) : new SiteDecision(null, NextHopKind.Mx, SiteOutcomes.NoDomain);
+            decision = literal ? WithTls(FromLiteral(domain), to.Tls) : new SiteDecision(null, NextHopKind.Mx, SiteOutcomes.NoDomain);
             return true;
         }
 
         bool known = _dns.TryGetMx(domain, out DnsAnswer<MxRecord>? answer);
-        decision = known ? Decide(domain, answer!) : default;
+        decision = known ? Decide(domain, to.Tls, answer!) : default;
         return known;
     }
 
-    private async ValueTask<SiteDecision> LookUpAsync(string domain, CancellationToken cancellation) =>
-        Decide(domain, await _dns.LookupMxAsync(domain, cancellation));
+    private async ValueTask<SiteDecision> LookUpAsync(string domain, TlsLevel? tls, CancellationToken cancellation) =>
+        Decide(domain, tls, await _dns.LookupMxAsync(domain, cancellation));
 
-    private SiteDecision Decide(string domain, DnsAnswer<MxRecord> answer)
+    private SiteDecision Decide(string domain, TlsLevel? tls, DnsAnswer<MxRecord> answer)
     {
-        if (_decided.TryGet(domain, out Decided? known) && ReferenceEquals(known.Source, answer))
+        if (_decided.TryGet(domain, out Decided? known) && ReferenceEquals(known.Source, answer) && known.Tls == tls)
         {
             return known.Decision;
         }
 
-        SiteDecision decision = FromAnswer(domain, answer);
-        _decided.Set(domain, new Decided(answer, decision));
+        SiteDecision decision = WithTls(FromAnswer(domain, answer), tls);
+        _decided.Set(domain, new Decided(answer, decision, tls));
         return decision;
     }
+
+    /// <summary>Domains behind the same hosts are one site only if they are secured alike.</summary>
+    private static SiteDecision WithTls(SiteDecision decision, TlsLevel? tls) => decision.Site is not { } site || tls is not { } level
+        ? decision
+        : decision with { Site = new Site($"{site.Key}?tls={TlsLevels.ToWord(level)}", [.. site.Hosts.Select(h => h with { Tls = level })]) };
 
     private SiteDecision FromAnswer(string domain, DnsAnswer<MxRecord> answer)
     {
@@ -190,7 +197,7 @@ public sealed class SiteResolver : ISiteResolver
         List<SiteHost> hosts = [];
         for (NextHop? hop = first; hop is not null; hop = hop.Fallback)
         {
-            hosts.Add(new SiteHost(hop.Host, hosts.Count, hop.Port));
+            hosts.Add(new SiteHost(hop.Host, hosts.Count, hop.Port) { Tls = hop.Tls, IsImplicitTls = hop.IsImplicitTls });
         }
 
         return new SiteDecision(new Site(first.ToString(), hosts), NextHopKind.Smtp, null);

@@ -84,7 +84,7 @@ internal sealed partial class SmtpCourier
         {
             if (task.Message.Envelope.Recipients[task.RecipientIndexes[i]].NeedsSmtpUtf8)
             {
-                task.Outcomes[i] = CourierOutcomes.NeedsSmtpUtf8(_peer);
+                task.Outcomes[i] = Stamp(CourierOutcomes.NeedsSmtpUtf8(_peer));
                 left--;
             }
         }

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Net.Sockets;
 using System.Text;
 using HighPerfMta.Engine.Net;
+using HighPerfMta.Engine.Routing;
 using HighPerfMta.Protocol.Smtp;
 
 namespace HighPerfMta.Engine.Delivery;
@@ -59,6 +60,20 @@ internal sealed partial class SmtpCourier
 
     private async ValueTask<DeliveryOutcome?> TryTargetAsync(DeliveryTarget target, CancellationToken cancellation)
     {
+        TlsLevel level = LevelOf(target);
+        DeliveryOutcome? failure = await TryTargetAsync(target, level, cancellation);
+        if (failure is { Stage: DeliveryStage.Tls } && level == TlsLevel.Opportunistic && !cancellation.IsCancellationRequested)
+        {
+            // Of the connection nothing is left that could go on in plain text.
+            services.Logger.GoesInPlainText(_peer, failure.Text);
+            failure = await TryTargetAsync(target, TlsLevel.Off, cancellation);
+        }
+
+        return failure;
+    }
+
+    private async ValueTask<DeliveryOutcome?> TryTargetAsync(DeliveryTarget target, TlsLevel level, CancellationToken cancellation)
+    {
         _peer = Name(target);
         (IConnection? connection, DeliveryOutcome? failure) = await ConnectAsync(target, cancellation);
         if (connection is null)
@@ -70,7 +85,7 @@ internal sealed partial class SmtpCourier
         _transactions = 0;
         _needsReset = false;
         Watch(cancellation);
-        failure = await GreetAsync();
+        failure = await GreetAsync(target, level);
         if (failure is not null)
         {
             failure = cancellation.IsCancellationRequested ? CourierOutcomes.Cancelled(failure.Stage, _peer) : failure;
@@ -110,17 +125,25 @@ internal sealed partial class SmtpCourier
         }
     }
 
-    /// <summary>The greeting and EHLO, HELO where EHLO is not known (RFC 5321 §3.2). Null when the session is open.</summary>
-    private async ValueTask<DeliveryOutcome?> GreetAsync()
+    /// <summary>The greeting, EHLO, and both TLS and EHLO again where the level asks for it. Null when the session is open.</summary>
+    private async ValueTask<DeliveryOutcome?> GreetAsync(DeliveryTarget target, TlsLevel level)
     {
-        DeliveryOutcome? failure = await AwaitWelcomeAsync(DeliveryStage.Greeting);
-        if (failure is not null)
+        DeliveryOutcome? failure = target.IsImplicitTls ? await SecureAsync(target, level) : null;
+        failure ??= await AwaitWelcomeAsync(DeliveryStage.Greeting) ?? await IntroduceAsync();
+        if (failure is null && level != TlsLevel.Off && _tls is null)
         {
-            return failure;
+            failure = await StartTlsAsync(target, level);
+            failure ??= _tls is null ? null : await IntroduceAsync();
         }
 
+        return failure;
+    }
+
+    /// <summary>EHLO, HELO where EHLO is not known (RFC 5321 §3.2). Null: the peer has welcomed us.</summary>
+    private async ValueTask<DeliveryOutcome?> IntroduceAsync()
+    {
         SayHello("EHLO "u8);
-        failure = await AwaitWelcomeAsync(DeliveryStage.Hello);
+        DeliveryOutcome? failure = await AwaitWelcomeAsync(DeliveryStage.Hello);
         if (failure is null)
         {
             _peerCan = PeerCapabilities.Parse(_link!.Reply);

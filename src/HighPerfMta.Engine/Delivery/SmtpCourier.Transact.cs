@@ -289,7 +289,7 @@ internal sealed partial class SmtpCourier
                 _fatal = CourierOutcomes.FromReply(reply, _stage, _peer);
                 break;
             default:
-                task.Outcomes[place] = CourierOutcomes.FromRecipientReply(reply, _accepted > 0, _peer);
+                task.Outcomes[place] = Stamp(CourierOutcomes.FromRecipientReply(reply, _accepted > 0, _peer));
                 break;
         }
     }

@@ -125,6 +125,7 @@ internal sealed partial class SmtpCourier(Site site, CourierServices services) :
     {
         ForgetAhead();
         _link = null;
+        _tls = null;
         _watch.Dispose();
         _watch = default;
         _watched = default;
@@ -163,8 +164,9 @@ internal sealed partial class SmtpCourier(Site site, CourierServices services) :
     }
 
     /// <summary>Gives the outcome to every recipient that has none.</summary>
-    private static void Decide(DeliveryTask task, DeliveryOutcome outcome)
+    private void Decide(DeliveryTask task, DeliveryOutcome outcome)
     {
+        outcome = Stamp(outcome);
         for (int i = 0; i < task.RecipientCount; i++)
         {
             task.Outcomes[i] ??= outcome;

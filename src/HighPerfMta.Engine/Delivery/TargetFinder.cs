@@ -52,7 +52,7 @@ internal sealed class TargetFinder(IDnsResolver dns, OwnAddresses own, Random ra
             {
                 IPEndPoint endpoint = new(address, hosts[i].Port);
                 isOwn |= own.IsOwn(endpoint, byMx: !site.IsConfigured());
-                targets.Add(new DeliveryTarget(hosts[i].Name, endpoint));
+                targets.Add(new DeliveryTarget(hosts[i].Name, endpoint) { Tls = hosts[i].Tls, IsImplicitTls = hosts[i].IsImplicitTls });
             }
         }
 

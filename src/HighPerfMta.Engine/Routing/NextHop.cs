@@ -13,15 +13,27 @@ public sealed record NextHop(NextHopKind Kind, string Host = "", int Port = 0)
     private const int MaxServers = 16;
 
     private const int DefaultPort = 25;
-    private const string Allowed = "mx, smtp://HOST:PORT (several separated by commas), discard, hold or reject";
+
+    /// <summary>RFC 8314 §7.3.</summary>
+    private const int DefaultTlsPort = 465;
+
+    private const string Plain = "smtp://";
+    private const string Implicit = "smtps://";
+    private const string Allowed = "mx, smtp://HOST:PORT or smtps://HOST:PORT (several separated by commas), discard, hold or reject";
 
     public static NextHop ByMx { get; } = new(NextHopKind.Mx);
 
     /// <summary>The server that is tried when this one cannot be used; null: none.</summary>
     public NextHop? Fallback { get; init; }
 
-    /// <summary>Reads the text of configuration and commands, for example <c>mx</c> or <c>smtp://192.0.2.1:25,smtp://[2001:db8::1]:25</c>.</summary>
-    /// <param name="text">The text; case does not matter, the port is 25 where it is left out.</param>
+    /// <summary>How connections are secured; null: as <see cref="Delivery.DeliveryOptions.Tls"/> has it.</summary>
+    public TlsLevel? Tls { get; init; }
+
+    /// <summary>TLS begins with the connection (RFC 8314 §3.3), without STARTTLS.</summary>
+    public bool IsImplicitTls { get; init; }
+
+    /// <summary>Reads the text of configuration and commands, for example <c>mx</c>, <c>smtp://192.0.2.1:25,smtp://[2001:db8::1]:25</c> or <c>smtps://relay.example.net?tls=verified</c>.</summary>
+    /// <param name="text">The text; case does not matter, the port is 25, with smtps 465, where it is left out.</param>
     /// <param name="nextHop">The next hop; null when false.</param>
     /// <param name="error">What is wrong and what is allowed; empty when true.</param>
     public static bool TryParse(string text, [NotNullWhen(true)] out NextHop? nextHop, out string error)
@@ -37,8 +49,13 @@ public sealed record NextHop(NextHopKind Kind, string Host = "", int Port = 0)
             _ => null,
         };
         error = "";
-        return nextHop is not null || TryParseServers(text, out nextHop, out error);
+        return nextHop is not null || (text.StartsWith("mx?", StringComparison.OrdinalIgnoreCase) ? TryParseMx(text, out nextHop, out error) : TryParseServers(text, out nextHop, out error));
     }
+
+    /// <summary>The same next hop with a level for the servers that have none of their own. TLS from the first octet on is never less than required.</summary>
+    public NextHop WithTls(TlsLevel level) => Kind is not (NextHopKind.Mx or NextHopKind.Smtp)
+        ? this
+        : this with { Tls = Tls ?? (IsImplicitTls && level < TlsLevel.Required ? TlsLevel.Required : level), Fallback = Fallback?.WithTls(level) };
 
     /// <summary>The text that <see cref="TryParse"/> reads.</summary>
     public override string ToString()
@@ -49,10 +66,21 @@ public sealed record NextHop(NextHopKind Kind, string Host = "", int Port = 0)
             NextHopKind.Discard => "discard",
             NextHopKind.Hold => "hold",
             NextHopKind.Reject => "reject",
-            _ => string.Create(CultureInfo.InvariantCulture, $"smtp://{(Host.Contains(':', StringComparison.Ordinal) ? $"[{Host}]" : Host)}:{Port}"),
+            _ => string.Create(CultureInfo.InvariantCulture, $"{(IsImplicitTls ? Implicit : Plain)}{(Host.Contains(':', StringComparison.Ordinal) ? $"[{Host}]" : Host)}:{Port}"),
         };
+        own = Tls is { } level ? $"{own}?tls={TlsLevels.ToWord(level)}" : own;
         return Fallback is null ? own : $"{own},{Fallback}";
     }
+
+    private static bool TryParseMx(string text, [NotNullWhen(true)] out NextHop? nextHop, out string error)
+    {
+        bool isLevel = TlsLevels.TryParseOption(text.AsSpan("mx?".Length), out TlsLevel? level);
+        nextHop = isLevel ? ByMx with { Tls = level } : null;
+        error = isLevel ? "" : NoOption(text);
+        return isLevel;
+    }
+
+    private static string NoOption(string text) => $"'{text}': behind \"?\" there may be tls=LEVEL, the level being {TlsLevels.Allowed}";
 
     private static bool TryParseServers(string text, [NotNullWhen(true)] out NextHop? nextHop, out string error)
     {
@@ -67,12 +95,12 @@ public sealed record NextHop(NextHopKind Kind, string Host = "", int Port = 0)
         NextHop? found = null;
         for (int i = parts.Length - 1; i >= 0; i--)
         {
-            if (!TryParseServer(parts[i], out string host, out int port, out error))
+            if (!TryParseServer(parts[i], out NextHop? server, out error))
             {
                 return false;
             }
 
-            found = new NextHop(NextHopKind.Smtp, host, port) { Fallback = found };
+            found = server with { Fallback = found };
         }
 
         nextHop = found!;
@@ -80,18 +108,45 @@ public sealed record NextHop(NextHopKind Kind, string Host = "", int Port = 0)
         return true;
     }
 
-    private static bool TryParseServer(string text, out string host, out int port, out string error)
+    private static bool TryParseServer(string text, [NotNullWhen(true)] out NextHop? server, out string error)
     {
-        const string scheme = "smtp://";
-        host = "";
-        port = DefaultPort;
-        if (!text.StartsWith(scheme, StringComparison.OrdinalIgnoreCase))
+        server = null;
+        bool isImplicit = text.StartsWith(Implicit, StringComparison.OrdinalIgnoreCase);
+        if (!isImplicit && !text.StartsWith(Plain, StringComparison.OrdinalIgnoreCase))
         {
             error = $"'{text}' is no next hop; allowed: {Allowed}";
             return false;
         }
 
-        ReadOnlySpan<char> rest = text.AsSpan(scheme.Length).TrimEnd('/');
+        ReadOnlySpan<char> rest = text.AsSpan((isImplicit ? Implicit : Plain).Length);
+        int question = rest.IndexOf('?');
+        TlsLevel? level = null;
+        if (question >= 0 && !TlsLevels.TryParseOption(rest[(question + 1)..], out level))
+        {
+            error = NoOption(text);
+            return false;
+        }
+
+        if (isImplicit && level < TlsLevel.Required)
+        {
+            error = $"'{text}': smtps is TLS from the first octet on; its level can be required or verified";
+            return false;
+        }
+
+        rest = (question < 0 ? rest : rest[..question]).TrimEnd('/');
+        if (!TryParseHost(text, rest, isImplicit ? DefaultTlsPort : DefaultPort, out string host, out int port, out error))
+        {
+            return false;
+        }
+
+        server = new NextHop(NextHopKind.Smtp, host, port) { Tls = level, IsImplicitTls = isImplicit };
+        return true;
+    }
+
+    private static bool TryParseHost(string text, ReadOnlySpan<char> rest, int usualPort, out string host, out int port, out string error)
+    {
+        host = "";
+        port = usualPort;
         ReadOnlySpan<char> portText = default;
         bool bracketed = rest.StartsWith("[");
         int end = bracketed ? rest.IndexOf(']') + 1 : rest.LastIndexOf(':');

@@ -10,7 +10,7 @@ public static class ExtensionLines
     public const SmtpExtensions All = Usual | SmtpExtensions.RequireTls;
 
     /// <summary>
-    /// Those of a listener that names none. REQUIRETLS is not among them: as long as mail is not delivered over TLS a message that asks for it cannot be delivered at all.
+    /// Those of a listener that names none. REQUIRETLS is not among them: a message that asks for it cannot be delivered by MX, whose names nobody has verified.
     /// </summary>
     public const SmtpExtensions Usual = SmtpExtensions.Dsn | SmtpExtensions.BinaryMime | SmtpExtensions.Limits | SmtpExtensions.MtPriority | SmtpExtensions.Etrn | SmtpExtensions.DeliverBy | SmtpExtensions.FutureRelease;
 

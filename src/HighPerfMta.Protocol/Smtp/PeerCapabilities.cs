@@ -31,6 +31,8 @@ public sealed record PeerCapabilities
 
     public bool StartTls { get; init; }
 
+    public bool RequireTls { get; init; }
+
     public bool Dsn { get; init; }
 
     /// <summary>SIZE was announced, with or without a limit.</summary>
@@ -52,7 +54,7 @@ public sealed record PeerCapabilities
             return None;
         }
 
-        bool pipelining = false, eight = false, utf8 = false, chunking = false, codes = false, tls = false, dsn = false, sized = false, binary = false, priority = false;
+        bool pipelining = false, eight = false, utf8 = false, chunking = false, codes = false, tls = false, dsn = false, sized = false, binary = false, priority = false, requireTls = false;
         int? recipients = null, mails = null, domains = null, by = null;
         long? size = null;
         IReadOnlyList<string> lines = ehlo.Lines;
@@ -70,6 +72,7 @@ public sealed record PeerCapabilities
             dsn |= Is(keyword, "DSN");
             binary |= Is(keyword, "BINARYMIME");
             priority |= Is(keyword, "MT-PRIORITY");
+            requireTls |= Is(keyword, "REQUIRETLS");
             if (Is(keyword, "DELIVERBY"))
             {
                 by = space >= 0 && int.TryParse(line[(space + 1)..].Trim(' '), System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out int least) ? least : 0;
@@ -99,6 +102,7 @@ public sealed record PeerCapabilities
             Chunking = chunking,
             EnhancedStatusCodes = codes,
             StartTls = tls,
+            RequireTls = requireTls,
             Dsn = dsn,
             BinaryMime = binary,
             MtPriority = priority,

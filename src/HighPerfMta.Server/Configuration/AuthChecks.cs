@@ -1,7 +1,7 @@
 using System.Net;
-using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using HighPerfMta.Engine.Auth;
+using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Smtp;
 using HighPerfMta.Protocol.Sasl;
 
@@ -156,33 +156,16 @@ internal static class AuthChecks
         {
             try
             {
-                foreach (X509Certificate2 authority in LoadAuthorities(backend.PathOf("ca")))
+                foreach (X509Certificate2 authority in AuthorityFile.Load(backend.PathOf("ca")))
                 {
                     authority.Dispose();
                 }
             }
-            catch (IOException e)
+            catch (CertificateException e)
             {
                 problems.Add(written.Place!.Value, "auth_backend.ca", e.Message);
             }
         }
-    }
-
-    /// <summary>Certificates of authorities, PEM.</summary>
-    /// <exception cref="IOException">There are none to be read.</exception>
-    public static X509Certificate2Collection LoadAuthorities(string path)
-    {
-        X509Certificate2Collection authorities = [];
-        try
-        {
-            authorities.ImportFromPemFile(path);
-        }
-        catch (Exception e) when (e is CryptographicException or UnauthorizedAccessException or IOException)
-        {
-            throw new IOException($"{path} cannot be read ({e.Message.TrimEnd('.')}); it must hold the certificates of authorities, in PEM", e);
-        }
-
-        return authorities.Count > 0 ? authorities : throw new IOException($"{path} holds no certificate; it must hold those of authorities, in PEM");
     }
 
     private static bool HoldsUser(string template) => template.Contains("{user}", StringComparison.Ordinal) || template.Contains("{local}", StringComparison.Ordinal);

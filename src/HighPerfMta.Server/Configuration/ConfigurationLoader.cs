@@ -153,6 +153,11 @@ internal sealed class ConfigurationLoader
             };
         }
 
+        if (section.Name == "delivery" && own.Entries.ContainsKey("tls_trust") && _configuration.Delivery.TlsTrust is { } trust)
+        {
+            _configuration.Delivery = _configuration.Delivery with { TlsTrust = Path.GetFullPath(trust, folder) };
+        }
+
         if (section.Name == "admin" && own.Entries.ContainsKey("socket") && _configuration.Admin.Socket.Length > 0)
         {
             _configuration.Admin = _configuration.Admin with { Socket = Path.GetFullPath(_configuration.Admin.Socket, folder) };

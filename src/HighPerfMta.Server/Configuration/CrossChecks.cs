@@ -1,4 +1,5 @@
 using System.Net;
+using System.Security.Cryptography.X509Certificates;
 using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Routing;
 using HighPerfMta.Engine.Smtp;
@@ -20,6 +21,7 @@ internal static class CrossChecks
         Retry(configuration, problems, placeOf);
         Loops(configuration, problems);
         Tls(configuration, problems, placeOf);
+        DeliveryTls(configuration, problems, placeOf);
         AuthChecks.Run(configuration, problems, placeOf);
         GuardChecks.Run(configuration, problems, placeOf);
         NotMore("limits.connections_per_ip", configuration.Limits.ConnectionsPerIp, "limits.connections", configuration.Limits.Connections, problems, placeOf);
@@ -114,6 +116,31 @@ internal static class CrossChecks
         }
     }
 
+    private static void DeliveryTls(ServerConfiguration configuration, ProblemList problems, Func<string, Place> placeOf)
+    {
+        foreach (RouteDraft route in configuration.Routes.Where(static r => r is { Tls: not null, To.Kind: not (NextHopKind.Mx or NextHopKind.Smtp) }))
+        {
+            problems.Add(route.Place, "route.tls", $"there is no connection to secure when mail goes to \"{route.To}\"; leave it out");
+        }
+
+        if (configuration.Delivery.TlsTrust is not { } trust)
+        {
+            return;
+        }
+
+        try
+        {
+            foreach (X509Certificate2 authority in AuthorityFile.Load(trust))
+            {
+                authority.Dispose();
+            }
+        }
+        catch (CertificateException e)
+        {
+            problems.Add(placeOf("delivery.tls_trust"), "delivery.tls_trust", e.Message);
+        }
+    }
+
     private static bool Overlap(IPEndPoint a, IPEndPoint b) =>
         a.Port == b.Port && a.Port != 0 && a.AddressFamily == b.AddressFamily && (a.Address.Equals(b.Address) || IsAny(a.Address) || IsAny(b.Address));
 
@@ -145,7 +172,7 @@ internal static class CrossChecks
                 if (IPAddress.TryParse(hop.Host, out IPAddress? address)
                     && configuration.Listeners.Find(l => l.Address is { } own && own.Port == hop.Port && IsSelf(own.Address, address)) is { } listener)
                 {
-                    problems.Add(route.Place, "route.to", $"smtp://{new IPEndPoint(address, hop.Port)} is the listener on {listener.Address}: mail would go round for ever; name another host or port");
+                    problems.Add(route.Place, "route.to", $"{hop with { Fallback = null }} is the listener on {listener.Address}: mail would go round for ever; name another host or port");
                 }
             }
         }

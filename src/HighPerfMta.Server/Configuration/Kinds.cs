@@ -77,7 +77,7 @@ internal static class Kinds
         "a domain such as \"example.net\", \".example.net\" for its subdomains, or \"*\" for all", static (string s, out string v) => TryParsePattern(s, allowAny: true, out v), Quote);
 
     public static ValueKind<NextHop> NextHop { get; } = new(
-        "\"mx\", \"smtp://HOST:PORT\" (several, in order of preference, separated by commas), \"discard\", \"hold\" or \"reject\"",
+        "\"mx\", \"smtp://HOST:PORT\" or \"smtps://HOST:PORT\" (several, in order of preference, separated by commas), \"discard\", \"hold\" or \"reject\"; behind mx or a server there may be \"?tls=LEVEL\"",
         static (TomlNode node, List<Fault> faults, out NextHop value) =>
         {
             value = Engine.Routing.NextHop.ByMx;

@@ -80,6 +80,8 @@ internal sealed class RouteDraft
     public IReadOnlyList<string> Domains { get; set; } = [];
 
     public NextHop? To { get; set; }
+
+    public TlsLevel? Tls { get; set; }
 }
 
 /// <summary>Everything that can be configured, with the defaults that are in force without a file.</summary>
@@ -171,7 +173,7 @@ internal sealed class ServerConfiguration
 
     public EventLogOptions ForEvents() => Events with { Folder = Path.Combine(DataDirectory, "events") };
 
-    public IReadOnlyList<Route> ForRouting() => [.. Routes.Select(static r => new Route(r.Domains, r.To!))];
+    public IReadOnlyList<Route> ForRouting() => [.. Routes.Select(static r => new Route(r.Domains, r.Tls is { } level ? r.To!.WithTls(level) : r.To!))];
 
     /// <param name="own">Where this server listens, real ports included.</param>
     public DeliveryOptions ForDelivery(IReadOnlyList<IPEndPoint> own) => Delivery with { Hostname = Hostname, OwnEndpoints = own };

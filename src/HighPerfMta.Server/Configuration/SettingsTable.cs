@@ -175,9 +175,15 @@ internal static class SettingsTable
             "The recipients' domains.")
         { Required = true },
         new Setting<RouteDraft, NextHop>("to", Kinds.NextHop, static r => r.To!, static (r, v) => r.To = v,
-            "mx: by the domain's MX records. smtp: to this host (port 25 if none is given), without MX lookup. discard: accepted and thrown away. "
-            + "hold: kept until released. reject: returned to the sender.")
-        { Required = true });
+            "mx: by the domain's MX records. smtp: to this host (port 25 if none is given), without MX lookup. smtps: the same with TLS from the first octet on (port 465). "
+            + "discard: accepted and thrown away. hold: kept until released. reject: returned to the sender.")
+        { Required = true },
+        new Setting<RouteDraft, TlsLevel?>("tls", Kinds.OrDefault(DeliveryTls), static r => r.Tls, static (r, v) => r.Tls = v,
+            "As delivery.tls, for this route. A server with a level of its own (\"?tls=LEVEL\") keeps that; smtps is never less than required.")
+        { DefaultText = "as delivery.tls", IsShown = static r => r.Tls is not null });
+
+    private static ValueKind<TlsLevel> DeliveryTls =>
+        Kinds.OneOf([.. Enum.GetValues<TlsLevel>().Select(static l => (TlsLevels.ToWord(l), l))]);
 
     private static SingleSection Delivery() => new(
         "delivery",
@@ -196,10 +202,16 @@ internal static class SettingsTable
             "Port of MX hosts; another one than 25 is for test networks."),
         Of("allow_own_addresses", Kinds.Truth, static c => c.Delivery.AllowOwnAddresses, static (c, v) => c.Delivery = c.Delivery with { AllowOwnAddresses = v },
             "Deliver by MX to loopback and to addresses of this host, which are loops otherwise; for test networks."),
+        Of("tls", DeliveryTls, static c => c.Delivery.Tls, static (c, v) => c.Delivery = c.Delivery with { Tls = v },
+            "How connections are secured. off: not at all. opportunistic: TLS where it is offered, whatever the certificate, plain text where it is not or fails. required: TLS, or the mail waits. verified: TLS with a certificate of the host's name from a trusted authority, or the mail waits."),
+        Of("tls_minimum", Kinds.OneOf(("1.2", SslProtocols.Tls12 | SslProtocols.Tls13), ("1.3", SslProtocols.Tls13)), static c => c.Delivery.TlsProtocols, static (c, v) => c.Delivery = c.Delivery with { TlsProtocols = v },
+            "The lowest version of TLS that is spoken to next hops."),
+        Of("tls_trust", Kinds.Words, static c => c.Delivery.TlsTrust ?? "", static (c, v) => c.Delivery = c.Delivery with { TlsTrust = v.Length == 0 ? null : v },
+            "PEM file with the certificates of the authorities that verified trusts, relative to this file; it is read at the start. \"\": the system's."),
         Of("idle_timeout", Kinds.DurationFrom(TimeSpan.Zero, Day), static c => c.Delivery.IdleTimeout, static (c, v) => c.Delivery = c.Delivery with { IdleTimeout = v },
             "An idle connection is kept this long for the next message."),
         Of("connect_timeout", Kinds.DurationFrom(Second, Day), static c => c.Delivery.ConnectTimeout, static (c, v) => c.Delivery = c.Delivery with { ConnectTimeout = v },
-            "Wait for a connection to one address."),
+            "Wait for a connection to one address, and again for a TLS handshake."),
         Of("command_timeout", Kinds.DurationFrom(Second, Day), static c => c.Delivery.CommandTimeout, static (c, v) => c.Delivery = c.Delivery with { CommandTimeout = v },
             "Wait for the greeting and the replies to EHLO, MAIL and RCPT."),
         Of("data_timeout", Kinds.DurationFrom(Second, Day), static c => c.Delivery.DataTimeout, static (c, v) => c.Delivery = c.Delivery with { DataTimeout = v },

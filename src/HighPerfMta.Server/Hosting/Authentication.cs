@@ -1,6 +1,7 @@
 using System.Diagnostics.Metrics;
 using System.Security.Cryptography;
 using HighPerfMta.Engine.Auth;
+using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Protocol.Sasl;
 using HighPerfMta.Server.Configuration;
 using Microsoft.Extensions.Logging;
@@ -81,7 +82,7 @@ internal static class Authentication
             AuthBackendType.PostgreSql => SqlBackend.OfPostgreSql(Sql(draft, SqlOptions.WithPassword(draft.Text("connection"), Reveal(draft, "password"))), pool, decoy),
             AuthBackendType.Introspection => Introspection(draft),
             AuthBackendType.Jwt => Jwt(draft),
-            AuthBackendType.Certificate => new CertificateBackend(draft.Text("name_from") == "common_name", AuthChecks.LoadAuthorities(draft.PathOf("ca")), time),
+            AuthBackendType.Certificate => new CertificateBackend(draft.Text("name_from") == "common_name", AuthorityFile.Load(draft.PathOf("ca")), time),
             _ => throw Unchecked(),
         };
 

@@ -145,7 +145,7 @@ internal sealed partial class MtaHost : IAsyncDisposable
         MailQueue queue = await opening;
         PressureGauge pressure = Own(new PressureGauge(queue, _configuration.ForPressure(), _time, _loggers.CreateLogger<PressureGauge>(), meters: metrics), static p => p.Dispose());
         IntakeRoom intake = new(queue, events, _time, _loggers.CreateLogger<IntakeRoom>(), pressure);
-        Outbound outbound = Own(new Outbound(_configuration, queue, intake, events, wheel, _time, _loggers));
+        Outbound outbound = Own(new Outbound(_configuration, queue, intake, events, wheel, _time, _loggers, metrics));
         _delivery = outbound.Delivery;
         AuthenticationRoom? auth = Authentication.Create(_configuration, _time, _loggers, metrics) is { } room ? Own(room) : null;
         _reception = Own(new SmtpServer(_configuration.ForReception(), intake, events, wheel, _time, _loggers, metrics, MakeTls(metrics), auth));

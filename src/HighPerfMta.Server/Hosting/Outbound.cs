@@ -1,8 +1,10 @@
+using System.Diagnostics.Metrics;
 using HighPerfMta.Engine.Control;
 using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Engine.Dns;
 using HighPerfMta.Engine.Intake;
 using HighPerfMta.Engine.Net;
+using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Engine.Reports;
 using HighPerfMta.Engine.Routing;
@@ -20,15 +22,17 @@ internal sealed class Outbound : IAsyncDisposable
     private readonly RouteTable _routes;
     private readonly SiteResolver _resolver;
     private readonly DeliveryRoom _delivery;
+    private readonly TlsConnector _tls;
 
     public Outbound(
-        ServerConfiguration configuration, IMailQueue queue, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILoggerFactory loggers)
+        ServerConfiguration configuration, IMailQueue queue, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILoggerFactory loggers, IMeterFactory? meters)
     {
         DeliveryOptions options = configuration.ForDelivery([.. configuration.Listeners.Select(static l => l.Address!)]);
         _dns = new DnsResolver(configuration.Dns, time, loggers.CreateLogger<DnsResolver>());
         _routes = new RouteTable(configuration.ForRouting());
         _resolver = new SiteResolver(_routes, _dns, options);
-        SmtpCourierFactory couriers = new(options, new SocketConnector(), _dns, queue, wheel, time, loggers.CreateLogger<SmtpCourierFactory>());
+        _tls = new TlsConnector(options.TlsProtocols, options.TlsTrust, meters);
+        SmtpCourierFactory couriers = new(options, new SocketConnector(), _dns, queue, wheel, time, loggers.CreateLogger<SmtpCourierFactory>(), tls: _tls);
         ReportsRoom reports = new(intake, queue, configuration.Hostname, time, loggers.CreateLogger<ReportsRoom>(), configuration.Retry.Expire, configuration.ReturnSize);
         _delivery = new DeliveryRoom(queue, _resolver, couriers, reports, events, options, configuration.Retry, time, loggers);
     }
@@ -42,5 +46,6 @@ internal sealed class Outbound : IAsyncDisposable
     {
         await _delivery.DisposeAsync();
         _dns.Dispose();
+        _tls.Dispose();
     }
 }

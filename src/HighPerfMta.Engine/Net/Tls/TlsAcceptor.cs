@@ -3,50 +3,15 @@ using System.Diagnostics.Metrics;
 using System.IO.Pipelines;
 using System.Net;
 using System.Net.Security;
-using System.Net.Sockets;
-using System.Security.Authentication;
-using System.Security.Cryptography;
 using Microsoft.Extensions.Logging;
 
 namespace HighPerfMta.Engine.Net.Tls;
-
-/// <summary>Why there is no TLS session.</summary>
-public enum TlsFailure
-{
-    None,
-
-    /// <summary>The client sent something else than a handshake.</summary>
-    Plaintext,
-
-    /// <summary>The client closed or reset the connection.</summary>
-    Closed,
-
-    /// <summary>It took too long.</summary>
-    Timeout,
-
-    /// <summary>The client speaks no version that is allowed here.</summary>
-    Version,
-
-    /// <summary>There is no cipher suite that both have, or no certificate of a kind that the client takes.</summary>
-    Cipher,
-
-    /// <summary>The client refused, for a certificate that it does not trust as a rule.</summary>
-    Alert,
-
-    /// <summary>What came makes no handshake.</summary>
-    Protocol,
-
-    /// <summary>Too many others wait for theirs.</summary>
-    Busy,
-}
 
 /// <summary>The server's side of handshakes. A failure is a value, counted by its cause, and one line in the log.</summary>
 public sealed partial class TlsAcceptor : IDisposable
 {
     /// <summary>The first octet of a handshake record (RFC 8446 §5.1).</summary>
     private const byte Handshake = 22;
-
-    private static readonly string[] Causes = [.. Enum.GetNames<TlsFailure>().Select(static n => n.ToLowerInvariant())];
 
     private readonly CertificateStore _certificates;
     private readonly ILogger _logger;
@@ -119,9 +84,9 @@ public sealed partial class TlsAcceptor : IDisposable
             _handshakes.Add(1, new("protocol", secured.Session.Protocol), new("cipher", secured.Session.Cipher));
             return (secured, TlsFailure.None, "");
         }
-        catch (Exception e) when (e is AuthenticationException or CryptographicException or IOException or SocketException or InvalidOperationException or NotSupportedException)
+        catch (Exception e) when (TlsFailures.IsExpected(e))
         {
-            return (null, Classify(e), e is AuthenticationException ? Innermost(e) : "");
+            return (null, TlsFailures.Classify(e), TlsFailures.DetailOf(e));
         }
         finally
         {
@@ -134,7 +99,7 @@ public sealed partial class TlsAcceptor : IDisposable
     }
 
     /// <summary>The name of a failure, as it is counted.</summary>
-    public static string CauseOf(TlsFailure failure) => Causes[(int)failure];
+    public static string CauseOf(TlsFailure failure) => TlsFailures.CauseOf(failure);
 
     /// <summary>Counts a failure.</summary>
     /// <param name="failure">What it was.</param>
@@ -143,7 +108,7 @@ public sealed partial class TlsAcceptor : IDisposable
     /// <param name="tells">It is also told in the log.</param>
     public void Report(TlsFailure failure, IPEndPoint? client, string detail, bool tells)
     {
-        _failures.Add(1, new KeyValuePair<string, object?>("cause", Causes[(int)failure]));
+        _failures.Add(1, new KeyValuePair<string, object?>("cause", TlsFailures.CauseOf(failure)));
         if (tells)
         {
             Failed(_logger, client, Explain(failure), detail.Length == 0 ? "" : $" ({detail})");
@@ -175,42 +140,6 @@ public sealed partial class TlsAcceptor : IDisposable
                 return octets.IsEmpty ? TlsFailure.Closed : null;
             }
         }
-    }
-
-    /// <summary>By the words of OpenSSL: the runtime has no codes for them.</summary>
-    private static TlsFailure Classify(Exception e)
-    {
-        // The runtime asks for the certificate only where it finds a ClientHello, and does without one elsewhere; a client's own certificate may be nonsense.
-        if (e is NotSupportedException or CryptographicException)
-        {
-            return TlsFailure.Protocol;
-        }
-
-        if (e is not AuthenticationException)
-        {
-            return TlsFailure.Closed;
-        }
-
-        string words = Innermost(e);
-        return words switch
-        {
-            _ when Has("unsupported protocol") || Has("version too low") || Has("wrong version number") || Has("no protocols available") => TlsFailure.Version,
-            _ when Has("no shared cipher") || Has("no suitable signature") || Has("no shared signature") || Has("no suitable key share") => TlsFailure.Cipher,
-            _ when Has(" alert ") => TlsFailure.Alert,
-            _ => TlsFailure.Protocol,
-        };
-
-        bool Has(string part) => words.Contains(part, StringComparison.OrdinalIgnoreCase);
-    }
-
-    private static string Innermost(Exception e)
-    {
-        while (e.InnerException is { } inner)
-        {
-            e = inner;
-        }
-
-        return e.Message;
     }
 
     private static string Explain(TlsFailure failure) => failure switch

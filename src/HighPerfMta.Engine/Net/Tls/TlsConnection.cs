@@ -20,13 +20,17 @@ public sealed class TlsConnection : IConnection
     private readonly TlsWriter _output;
     private int _disposed;
 
-    internal TlsConnection(IConnection below, SslStream session, TransportStream transport)
+    /// <param name="below">Is owned from now on.</param>
+    /// <param name="session">After its handshake.</param>
+    /// <param name="transport">What the session reads and writes.</param>
+    /// <param name="isServerTrusted">Of a client's end: what it found out about the server's certificate. Null: this is the server's end.</param>
+    internal TlsConnection(IConnection below, SslStream session, TransportStream transport, bool? isServerTrusted = null)
     {
         _below = below;
         _session = session;
         _input = new TlsReader(session, transport);
         _output = new TlsWriter(session);
-        Session = Describe(session);
+        Session = Describe(session, isServerTrusted);
     }
 
     public TlsSession Session { get; }
@@ -91,7 +95,7 @@ public sealed class TlsConnection : IConnection
         await Input.CompleteAsync();
     }
 
-    private static TlsSession Describe(SslStream session)
+    private static TlsSession Describe(SslStream session, bool? isServerTrusted)
     {
 #pragma warning disable CA5397, CA5398, SYSLIB0039 // Names what was negotiated; what may be is decided elsewhere.
         string protocol = session.SslProtocol switch
@@ -101,10 +105,16 @@ public sealed class TlsConnection : IConnection
             var other => other.ToString(),
         };
 #pragma warning restore CA5397, CA5398, SYSLIB0039
+        string cipher = session.NegotiatedCipherSuite.ToString();
         using X509Certificate2? certificate = session.RemoteCertificate as X509Certificate2;
+        if (isServerTrusted is { } trusted)
+        {
+            return new TlsSession(protocol, cipher, null) { IsServerTrusted = trusted };
+        }
+
         CertificateFingerprint? fingerprint = certificate is null ? null : new CertificateFingerprint(
             Convert.ToHexStringLower(SHA256.HashData(certificate.RawData)),
             Convert.ToHexStringLower(SHA256.HashData(certificate.PublicKey.ExportSubjectPublicKeyInfo())));
-        return new TlsSession(protocol, session.NegotiatedCipherSuite.ToString(), fingerprint) { CertificateData = certificate?.RawData };
+        return new TlsSession(protocol, cipher, fingerprint) { CertificateData = certificate?.RawData };
     }
 }

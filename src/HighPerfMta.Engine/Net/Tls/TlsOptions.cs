@@ -35,7 +35,7 @@ public sealed record TlsOptions
     public bool OcspStapling { get; init; } = true;
 }
 
-/// <summary>What a client's handshake established.</summary>
+/// <summary>What a handshake established.</summary>
 /// <param name="Protocol">"TLSv1.3".</param>
 /// <param name="Cipher">The cipher suite's name of the IANA registry, such as "TLS_AES_256_GCM_SHA384".</param>
 /// <param name="ClientCertificate">Of the certificate that the client showed, whose key it has; null: none. Nobody has verified by whom it was issued.</param>
@@ -43,6 +43,9 @@ public sealed record TlsSession(string Protocol, string Cipher, CertificateFinge
 {
     /// <summary>The certificate that the client showed, DER; null: none.</summary>
     public byte[]? CertificateData { get; init; }
+
+    /// <summary>The server's certificate was looked at, and is one of its name from an authority that is trusted.</summary>
+    public bool IsServerTrusted { get; init; }
 
     /// <summary>"TLSv1.3 TLS_AES_256_GCM_SHA384", as the event log has it.</summary>
     public string Description { get; } = $"{Protocol} {Cipher}";

@@ -8,6 +8,25 @@ namespace HighPerfMta.Tests.Engine.Delivery;
 /// <summary>Messages in a row over one courier, each linked to the next as a worker does it. Message <c>i</c> comes from <c>mI@example.net</c>.</summary>
 internal static class CourierRow
 {
+    /// <summary>A small message whose sender asked for something.</summary>
+    public static DeliveryTask Task(CourierBench bench, EnvelopeParameters parameters)
+    {
+        Envelope envelope = new()
+        {
+            Id = bench.Queue.NextId(),
+            Sender = DeliveryBench.Address("a@from.example"),
+            Recipients = [DeliveryBench.Address("b@to.example")],
+            ReceivedAt = bench.Time.GetUtcNow(),
+        };
+        return new DeliveryTask
+        {
+            Message = bench.Queue.Add(new EnvelopeWithParameters(envelope, parameters), [new(global::HighPerfMta.Queue.RecipientStatus.Pending, 0, envelope.ReceivedAt, null)], "Subject: x\r\n\r\n"u8.ToArray()),
+            RecipientIndexes = [0],
+            RecipientCount = 1,
+            Outcomes = new DeliveryOutcome[1],
+        };
+    }
+
     public static void Announce(CourierBench bench, string capabilities) => bench.Mx.Announces = capabilities.Split(',', StringSplitOptions.RemoveEmptyEntries);
 
     /// <param name="bench">Where they are queued.</param>

@@ -81,7 +81,7 @@ public class LimitsCourierTests
     {
         await using CourierBench bench = new();
         bench.Mx.Announces = [announced];
-        await bench.Courier.DeliverAsync(Task(bench, new EnvelopeParameters { Priority = priority }), CancellationToken.None);
+        await bench.Courier.DeliverAsync(CourierRow.Task(bench, new EnvelopeParameters { Priority = priority }), CancellationToken.None);
         Assert.Equal("MAIL FROM:<a@from.example>" + expected, Assert.Single(bench.Mx.Messages).Mail);
     }
 
@@ -92,27 +92,9 @@ public class LimitsCourierTests
     {
         await using CourierBench bench = new();
         bench.Mx.Announces = [announced];
-        DeliveryTask task = Task(bench, new EnvelopeParameters { RequireTls = true });
+        DeliveryTask task = CourierRow.Task(bench, new EnvelopeParameters { RequireTls = true });
         await bench.Courier.DeliverAsync(task, CancellationToken.None);
         Assert.Equal((DeliveryStatus.Failed, new EnhancedCode(5, 7, 30)), (task.Outcomes[0].Status, task.Outcomes[0].Enhanced));
         Assert.DoesNotContain(bench.Mx.LinesOf(0), static l => l.StartsWith("MAIL", StringComparison.Ordinal));
-    }
-
-    private static DeliveryTask Task(CourierBench bench, EnvelopeParameters parameters)
-    {
-        Envelope envelope = new()
-        {
-            Id = bench.Queue.NextId(),
-            Sender = DeliveryBench.Address("a@from.example"),
-            Recipients = [DeliveryBench.Address("b@to.example")],
-            ReceivedAt = bench.Time.GetUtcNow(),
-        };
-        return new DeliveryTask
-        {
-            Message = bench.Queue.Add(new EnvelopeWithParameters(envelope, parameters), [new(global::HighPerfMta.Queue.RecipientStatus.Pending, 0, envelope.ReceivedAt, null)], "Subject: x\r\n\r\n"u8.ToArray()),
-            RecipientIndexes = [0],
-            RecipientCount = 1,
-            Outcomes = new DeliveryOutcome[1],
-        };
     }
 }

@@ -126,6 +126,36 @@ public class SiteResolverTests
         Assert.Empty(dns.Lookups);
     }
 
+    [Fact]
+    public async Task Levels_of_tls_are_the_hosts_and_make_sites_of_their_own()
+    {
+        Assert.True(NextHop.TryParse("smtp://relay.example:26?tls=off,smtps://[::1]", out NextHop? hop, out _));
+        SiteDecision configured = await DecideAsync(new FakeDns(), "x@example.com", false, new Route(["*"], hop));
+        Assert.Equal("smtp://relay.example:26?tls=off,smtps://[::1]:465", configured.Site!.Key);
+        Assert.Equal([new SiteHost("relay.example", 0, 26) { Tls = TlsLevel.Off }, new SiteHost("::1", 1, 465) { IsImplicitTls = true }], configured.Site.Hosts);
+
+        FakeDns dns = new FakeDns().Mx("one.example", "10 a.example").Mx("two.example", "10 a.example");
+        Route[] routes = [new Route(["two.example", "[192.0.2.1]"], NextHop.ByMx with { Tls = TlsLevel.Verified })];
+        SiteDecision one = await DecideAsync(dns, "x@one.example", false, routes);
+        SiteDecision two = await DecideAsync(dns, "x@two.example", false, routes);
+        Assert.Equal(("mx:a.example", "mx:a.example?tls=verified"), (one.Site!.Key, two.Site!.Key));
+        Assert.Equal([new SiteHost("a.example", 10, 25) { Tls = TlsLevel.Verified }], two.Site.Hosts);
+        Assert.Equal("mx:[192.0.2.1]?tls=verified", (await DecideAsync(dns, "x@[192.0.2.1]", false, routes)).Site!.Key);
+    }
+
+    [Fact]
+    public async Task A_chosen_next_hop_with_another_level_is_another_site_of_the_same_domain()
+    {
+        FakeDns dns = new FakeDns().Mx("example.com", "10 a.example");
+        SiteResolver resolver = new(new RouteTable([]), dns, new DeliveryOptions { Hostname = "mta.example" });
+        RouteChoice chosen = new(Released: false, NextHop.ByMx with { Tls = TlsLevel.Off });
+        for (int i = 0; i < 2; i++)
+        {
+            Assert.Equal("mx:a.example", (await resolver.ResolveAsync("example.com", default, Stop)).Site!.Key);
+            Assert.Equal("mx:a.example?tls=off", (await resolver.ResolveAsync("example.com", chosen, Stop)).Site!.Key);
+        }
+    }
+
     [Theory]
     [InlineData(NextHopKind.Discard)]
     [InlineData(NextHopKind.Hold)]

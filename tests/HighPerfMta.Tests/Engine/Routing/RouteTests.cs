@@ -19,6 +19,11 @@ public class RouteTests
     [InlineData("smtp://[::1]", "smtp://[::1]:25")]
     [InlineData("smtp://bücher.example", "smtp://xn--bcher-kva.example:25")]
     [InlineData("smtp://a.example, smtp://b.example:26", "smtp://a.example:25,smtp://b.example:26")]
+    [InlineData("SMTPS://a.example", "smtps://a.example:465")]
+    [InlineData("smtps://[::1]:2465/?TLS=Verified", "smtps://[::1]:2465?tls=verified")]
+    [InlineData("smtp://a.example?tls=off", "smtp://a.example:25?tls=off")]
+    [InlineData("smtp://a.example?tls=required, smtps://b.example", "smtp://a.example:25?tls=required,smtps://b.example:465")]
+    [InlineData("MX?tls=opportunistic", "mx?tls=opportunistic")]
     public void Next_hops_have_one_form(string text, string expected)
     {
         Assert.True(NextHop.TryParse(text, out NextHop? hop, out string error), error);
@@ -43,6 +48,17 @@ public class RouteTests
     [InlineData("smtp://a\r\nb")]
     [InlineData("http://a.example")]
     [InlineData("mx,smtp://a.example")]
+    [InlineData("mx?")]
+    [InlineData("mx?tls=yes")]
+    [InlineData("mx?tls=0")]
+    [InlineData("smtp://a.example?")]
+    [InlineData("smtp://a.example?tls")]
+    [InlineData("smtp://a.example?tls=required&x=y")]
+    [InlineData("smtp://a.example?tls=required?tls=off")]
+    [InlineData("smtp://?tls=off")]
+    [InlineData("smtps://a.example?tls=off")]
+    [InlineData("smtps://a.example?tls=opportunistic")]
+    [InlineData("hold?tls=off")]
     public void What_is_no_next_hop_is_refused_with_a_reason(string text)
     {
         Assert.False(NextHop.TryParse(text, out _, out string error));
@@ -109,6 +125,18 @@ public class RouteTests
         Assert.False(RouteTable.TryParsePattern(pattern, out _, out string? error));
         Assert.NotEqual("", error);
         Assert.Throws<ArgumentException>(() => new RouteTable([new Route([pattern], NextHop.ByMx)]));
+    }
+
+    [Theory]
+    [InlineData("mx", TlsLevel.Verified, "mx?tls=verified")]
+    [InlineData("mx?tls=off", TlsLevel.Verified, "mx?tls=off")]
+    [InlineData("smtp://a,smtp://b?tls=off,smtps://c", TlsLevel.Opportunistic, "smtp://a:25?tls=opportunistic,smtp://b:25?tls=off,smtps://c:465?tls=required")]
+    [InlineData("smtps://a", TlsLevel.Verified, "smtps://a:465?tls=verified")]
+    [InlineData("hold", TlsLevel.Required, "hold")]
+    public void A_route_gives_its_level_to_servers_without_one(string hop, TlsLevel level, string expected)
+    {
+        Assert.True(NextHop.TryParse(hop, out NextHop? parsed, out _));
+        Assert.Equal(expected, parsed.WithTls(level).ToString());
     }
 
     private static NextHop To(string host) => new(NextHopKind.Smtp, host, 25);
