@@ -15,7 +15,14 @@ public static partial class Targets
     public static IReadOnlyDictionary<string, Action<byte[]>> All { get; } = new Dictionary<string, Action<byte[]>>
     {
         ["command"] = Command,
+        ["command-text"] = CommandText,
         ["data"] = Data,
+        ["dots"] = Dots,
+        ["header"] = Header,
+        ["session"] = Session,
+        ["bdat"] = Chunks,
+        ["dns-answer"] = DnsResponse,
+        ["envelope-record"] = EnvelopeRecord,
         ["chunk"] = Chunk,
         ["reply"] = Reply,
         ["address"] = Address,

@@ -15,6 +15,7 @@ namespace HighPerfMta.Engine.Smtp;
 internal sealed class SmtpContext
 {
     private readonly SmtpReply[] _ehloReplies;
+    private readonly HeaderRules[] _headerRules;
 
     // As many as there are kinds of connection: with TLS and without, and what the listeners allow.
     private readonly ConcurrentDictionary<(Offers, string), SmtpReply> _authReplies = new();
@@ -39,6 +40,7 @@ internal sealed class SmtpContext
         Greeting = new SmtpReply(220, EnhancedCode.None, $"{options.Hostname} ESMTP");
         HeloReply = new SmtpReply(250, EnhancedCode.None, options.Hostname);
         _ehloReplies = [.. Enumerable.Range(0, 4).Select(offers => MakeEhloReply(options, (Offers)offers, ""))];
+        _headerRules = [.. Enum.GetValues<ListenerProfile>().Select(p => new HeaderRules(options.Header, options.Limits, p))];
         Hostname = options.Hostname;
         if (!AddressParser.TryParse($"postmaster@{options.Hostname}", out EmailAddress? postmaster, out string error))
         {
@@ -89,6 +91,9 @@ internal sealed class SmtpContext
 
     /// <summary>The server's side of TLS; null: it has no certificate.</summary>
     public TlsAcceptor? Tls { get; }
+
+    /// <summary>What is done about headers on a listener.</summary>
+    public HeaderRules HeaderRulesOf(ListenerProfile profile) => _headerRules[(int)profile];
 
     /// <summary>Announces exactly what works for this client now.</summary>
     public SmtpReply EhloReply(SmtpSession session)

@@ -96,6 +96,8 @@ internal sealed class ServerConfiguration
 
     public SubmissionOptions Submission { get; set; } = new();
 
+    public HeaderOptions Header { get; set; } = new();
+
     public List<SubmissionSenderDraft> SubmissionSenders { get; } = [];
 
     public QueueOptions Queue { get; set; } = new() { DataDirectory = "" };
@@ -140,6 +142,7 @@ internal sealed class ServerConfiguration
         Relay = Relay,
         Limits = Limits,
         Submission = Submission with { Rules = [.. SubmissionSenders.Select(static s => new SenderRule([.. s.Users.Select(NameOf)], s.Addresses))] },
+        Header = Header,
         Routes = new RouteTable(ForRouting()),
     };
 
