@@ -4,7 +4,7 @@
 #   fuzz.sh --seconds N [--targets A,B] [--findings DIR] [--keep DIR] [--seed N] [--no-build]
 #
 # N seconds are shared by the targets. An input that breaks one, or on which it hangs, is written to DIR (./fuzz-findings), made as short as it can be.
-# --keep: inputs that reached what the corpus does not go to DIR/TARGET. Exit: 0 nothing found, 1 findings, 2 bad usage.
+# --keep: inputs that reached what the corpus does not go to DIR/TARGET, where the next run begins. Exit: 0 nothing found, 1 findings, 2 bad usage.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=1 arguments=()

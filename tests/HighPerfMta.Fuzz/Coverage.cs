@@ -3,23 +3,23 @@ using System.Runtime.InteropServices;
 namespace HighPerfMta.Fuzz;
 
 /// <summary>What instrumented assemblies write: a count for each edge between pieces of code. Without such assemblies it stays empty.</summary>
-internal sealed unsafe class Coverage : IDisposable
+internal sealed unsafe class Coverage
 {
     private const int Size = 64 << 10;
 
-    private readonly byte* _map = (byte*)NativeMemory.AllocZeroed(Size);
-    private readonly byte[] _seen = new byte[Size];
+    /// <summary>Never freed: threads of a target that has ended may still write to it.</summary>
+    private static readonly byte* _map = (byte*)NativeMemory.AllocZeroed(Size);
 
-    public Coverage()
-    {
-        SharpFuzz.Common.Trace.SharedMem = _map;
-    }
+    private readonly byte[] _seen = new byte[Size];
 
     public bool IsThere => Edges > 0;
 
     public int Edges { get; private set; }
 
-    public void Clear() => new Span<byte>(_map, Size).Clear();
+    /// <summary>To be called before anything of an instrumented assembly runs: it writes wherever it is told to.</summary>
+    public static void Install() => SharpFuzz.Common.Trace.SharedMem = _map;
+
+    public static void Clear() => new Span<byte>(_map, Size).Clear();
 
     /// <summary>An edge was taken that never was, or many more times than ever.</summary>
     public bool HasNew()
@@ -38,7 +38,4 @@ internal sealed unsafe class Coverage : IDisposable
 
         return isNew;
     }
-
-    /// <summary>The memory stays: threads of a target that has ended may still write to it.</summary>
-    public void Dispose() => Clear();
 }

@@ -65,9 +65,9 @@ internal sealed class FuzzCommand
     /// <summary>Runs one target; returns how many findings it had.</summary>
     private int Fuzz(string name, TimeSpan time)
     {
-        using Coverage coverage = new();
+        Coverage coverage = new();
         Random random = new(int.Parse(_options.GetValueOrDefault("--seed") ?? "1", CultureInfo.InvariantCulture));
-        List<byte[]> pool = [.. Directory.GetFiles(Path.Combine(AppContext.BaseDirectory, "Corpus", name)).Order(StringComparer.Ordinal).Select(File.ReadAllBytes)];
+        List<byte[]> pool = [.. InputsIn(Path.Combine(AppContext.BaseDirectory, "Corpus", name)), .. InputsIn(Path.Combine(_options.GetValueOrDefault("--keep") ?? "", name))];
         Mutator mutator = new(pool, random);
         Dictionary<string, byte[]> findings = [];
         int seeds = pool.Count;
@@ -77,7 +77,7 @@ internal sealed class FuzzCommand
         while (Stopwatch.GetElapsedTime(began) < time && findings.Count < MaxFindings)
         {
             byte[] input = executions < seeds ? pool[(int)executions] : mutator.Next();
-            coverage.Clear();
+            Coverage.Clear();
             if (Try(name, input) is { } broken)
             {
                 findings.TryAdd(broken, input);
@@ -160,6 +160,8 @@ internal sealed class FuzzCommand
         File.WriteAllBytes(file, input);
         Console.WriteLine($"FOUND {name}: {broken}\n  {file}: {Encoding.Latin1.GetString(input).Length} octets: {Convert.ToHexString(input)}");
     }
+
+    private static IEnumerable<byte[]> InputsIn(string folder) => Directory.Exists(folder) ? Directory.GetFiles(folder).Order(StringComparer.Ordinal).Select(File.ReadAllBytes) : [];
 
     private void Keep(string name, byte[] input)
     {

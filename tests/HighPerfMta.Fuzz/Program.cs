@@ -9,6 +9,7 @@ if (args is ["simulate", ..])
 
 if (args is ["run", ..])
 {
+    Coverage.Install();
     return FuzzCommand.Run(args[1..]);
 }
 

@@ -88,8 +88,9 @@ public static partial class Targets
         string arguments = words.Length > 1 ? words[1].Trim(' ') : "";
         Require(Encoding.Latin1.GetString(command.Arguments) == arguments, "other arguments");
         Match chunk = Bdat().Match(arguments);
-        Require(CommandParser.ParseBdat(command.Arguments, out long size, out bool last) is null == chunk.Success, "a chunk is taken or refused");
-        Require(!chunk.Success || (size == long.Parse(chunk.Groups[1].Value, System.Globalization.CultureInfo.InvariantCulture) && last == chunk.Groups[2].Success), "another chunk");
+        bool isChunk = long.TryParse(chunk.Groups[1].Value, System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out long said) && said < long.MaxValue;
+        Require(CommandParser.ParseBdat(command.Arguments, out long size, out bool last) is null == isChunk, "a chunk is taken or refused");
+        Require(!isChunk || (size == said && last == chunk.Groups[2].Success), "another chunk");
         if (SimpleRcpt().Match(arguments) is { Success: true } simple)
         {
             Require(CommandParser.ParseRcpt(command.Arguments, true, out EmailAddress? recipient) is null, "a simple path is refused");
@@ -129,7 +130,7 @@ public static partial class Targets
             record.Chunks.Length > 0 ? record.ChunkOwner : 0, string.Join(',', record.Chunks.Select(static (RecordRef c) => c.ToString())));
     }
 
-    [GeneratedRegex("^([0-9]{1,18})(?: +([Ll][Aa][Ss][Tt]))?$")]
+    [GeneratedRegex("^([0-9]{1,20})(?: +([Ll][Aa][Ss][Tt]))?$")]
     private static partial Regex Bdat();
 
     [GeneratedRegex("^[Tt][Oo]:<([a-zA-Z0-9]{1,20})@([a-z0-9]{1,20}\\.[a-z]{2,10})>$")]
