@@ -51,7 +51,7 @@ public sealed record SlowHeader(HeaderFields Seen, HeaderFields Repeated, int Fi
             size += malformed ? 0 : line.Length;
             if (line[0] is not (' ' or '\t'))
             {
-                signed |= Begins(line, "DKIM-Signature") || Begins(line, "ARC-Seal");
+                signed |= line[0] == '\n' || Begins(line, "DKIM-Signature") || Begins(line, "ARC-Seal");
                 drops = !signed && (Begins(line, "Bcc") || Begins(line, "Resent-Bcc"));
             }
 

@@ -84,7 +84,8 @@ public struct BccFilter
             return false;
         }
 
-        IsDone = rest is [(byte)'\r', (byte)'\n', ..] || IsField(rest, "dkim-signature"u8) || IsField(rest, "arc-seal"u8);
+        // An LF alone may end the header of a binary message for others: what follows may be its body.
+        IsDone = rest is [(byte)'\n', ..] or [(byte)'\r', (byte)'\n', ..] || IsField(rest, "dkim-signature"u8) || IsField(rest, "arc-seal"u8);
         _dropping = !IsDone && (IsField(rest, "bcc"u8) || IsField(rest, "resent-bcc"u8));
         return true;
     }
