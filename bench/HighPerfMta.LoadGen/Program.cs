@@ -12,6 +12,7 @@ var root = new RootCommand("Load generator and sink for SMTP servers. Load only 
     SinkCommand.Create(),
     RelayCommand.Create(),
     ProbeCommand.Create(),
+    SlowCommand.Create(),
     TrialCommands.CreateCrash(),
     TrialCommands.CreateMemory(),
     ChartCommand.Create(),

@@ -133,7 +133,7 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
             Size = _flushed + inlineLength,
         };
         RecipientState[] states = new RecipientState[envelope.Recipients.Length];
-        Array.Fill(states, new RecipientState(RecipientStatus.Pending, 0, envelope.ReceivedAt, null));
+        Array.Fill(states, new RecipientState(RecipientStatus.Pending, 0, envelope.FirstDue, null));
         QueuedMessage message = new(envelope, body, null, states);
         queue.Enter(message, _pin);
         _pin = -1;

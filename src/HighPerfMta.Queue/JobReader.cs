@@ -167,7 +167,7 @@ internal sealed class JobReader(IRecordLog log, JobBook book)
         if (updates is null)
         {
             states = new RecipientState[envelope.Recipients.Length];
-            Array.Fill(states, new RecipientState(RecipientStatus.Pending, 0, envelope.ReceivedAt, null));
+            Array.Fill(states, new RecipientState(RecipientStatus.Pending, 0, envelope.FirstDue, null));
         }
         else
         {

@@ -13,8 +13,10 @@ internal sealed class WarmMessages(Action<QueuedMessage> displaced, Func<QueuedM
 {
     public const int Places = 8192;
 
-    /// <summary>Recipients of all that is kept, those of the job and those of the envelope: some 200 octets each.</summary>
+    /// <summary>Recipients of all that is kept, those of the job and those of the envelope: some 200 octets each, as which parameters count too.</summary>
     public const int MaxWeight = 256 << 10;
+
+    private const int OctetsOfOne = 200;
 
     /// <summary>Places that are looked at, for what nobody will ask for, when there is no room.</summary>
     private const int Sweep = 16;
@@ -41,7 +43,7 @@ internal sealed class WarmMessages(Action<QueuedMessage> displaced, Func<QueuedM
             return true;
         }
 
-        int weight = message.Recipients.Length + message.RecipientCount;
+        int weight = message.Recipients.Length + message.RecipientCount + ((message.Envelope.Parameters?.Weight ?? 0) / OctetsOfOne);
         if (Weight - (there?.WarmWeight ?? 0) + weight > MaxWeight)
         {
             DropGone();

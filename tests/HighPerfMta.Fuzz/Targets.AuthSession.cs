@@ -47,7 +47,7 @@ public static partial class Targets
     {
         ListenerOptions listener = ReceptionHost.Loopback(ListenerProfile.Submission).Listeners[0] with { Auth = AuthMode.All };
         await using TestUsers users = new();
-        await using ReceptionHost host = new(ReceptionHost.Loopback() with { Listeners = [listener], Limits = new LimitOptions { CommandLine = 512, MessageSize = 1000 } }, auth: users.Room(TimeProvider.System));
+        await using ReceptionHost host = new(ReceptionHost.Loopback() with { Listeners = [listener], Submission = new SubmissionOptions { FutureRelease = TimeSpan.Zero }, Limits = new LimitOptions { CommandLine = 512, MessageSize = 1000 } }, auth: users.Room(TimeProvider.System));
         (MemoryConnection client, MemoryConnection server) = MemoryConnection.CreatePair(segmentSize: piece);
         Task session = host.Server.ServeAsync(server, listener);
         await using ConnectionStream stream = new(client);

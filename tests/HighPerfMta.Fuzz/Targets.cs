@@ -46,14 +46,17 @@ public static partial class Targets
         LineStatus split = CommandParser.TryReadLine(halves, MaxLine, new byte[MaxLine], out ReadOnlySpan<byte> other, out _);
         Require(status == split && line.SequenceEqual(other), "a split changes the line");
         SmtpCommand command = CommandParser.Parse(line);
-        if (CommandParser.ParseMail(command.Arguments, out MailParameters mail) is null)
+        if (CommandParser.ParseMail(command.Arguments, out MailParameters mail, (SmtpExtensions)~0) is null)
         {
             RequireClean(mail.Sender);
+            RequireWord(mail.Extended?.EnvelopeId);
         }
 
-        if (CommandParser.ParseRcpt(command.Arguments, true, out EmailAddress? recipient) is null)
+        if (CommandParser.ParseRcpt(command.Arguments, true, (SmtpExtensions)~0, out EmailAddress? recipient, out RecipientParameters? asked) is null)
         {
             RequireClean(recipient);
+            RequireWord(asked?.OriginalRecipient);
+            Require(!OriginalRecipient.Display(asked?.OriginalRecipient ?? "", utf8: true).Any(char.IsControl), "a control character in a report");
         }
 
         Require(CommandParser.ParseBdat(command.Arguments, out long size, out _) is not null || size >= 0, "a negative chunk");
@@ -197,6 +200,9 @@ public static partial class Targets
 
     private static void RequireClean(EmailAddress? address) =>
         Require(address is null || !address.ToString().Any(char.IsControl), "a control character in an address");
+
+    private static void RequireWord(string? value) =>
+        Require(value is null || !value.Any(static c => char.IsControl(c) || c == ' '), "a control character or a space in a parameter");
 
     private static void Require(bool promise, string broken)
     {

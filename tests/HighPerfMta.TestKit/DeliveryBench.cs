@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Diagnostics;
 using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Engine.Reports;
@@ -96,21 +95,6 @@ public sealed class DeliveryBench : IAsyncDisposable
         QueuedMessage message = Message(sender, recipients);
         Room.Enqueue(message);
         return message;
-    }
-
-    /// <summary>Waits for a condition that other threads bring about; fails after a generous time.</summary>
-    public static async Task UntilAsync(Func<bool> condition, [System.Runtime.CompilerServices.CallerArgumentExpression(nameof(condition))] string what = "")
-    {
-        long start = Stopwatch.GetTimestamp();
-        while (!condition())
-        {
-            if (Stopwatch.GetElapsedTime(start) > Patience)
-            {
-                throw new TimeoutException($"did not happen: {what}");
-            }
-
-            await Task.Delay(1);
-        }
     }
 
     /// <summary>Moves the clock and lets everything that became due run to its end, as far as the couriers allow.</summary>

@@ -14,7 +14,8 @@ public sealed record DialogueStep(int Line, char Kind, string Text, bool IsPatte
 /// <summary>
 /// A dialogue script. Lines:
 /// <c>C: text</c> sends text and CRLF; <c>C+ text</c> sends text alone; escapes \r \n \t \0 \\ \xHH, and <c>\*N{text}</c> for N times the text (no escapes within);
-/// <c>S: text</c> expects a reply line that begins with the text; <c>S~ regex</c> one that matches; <c>S.</c> the server closes;
+/// <c>S: text</c> expects a reply line that begins with the text; <c>S~ regex</c> one that matches; <c>S.</c> the server closes; <c>S: 250-</c>, once or again, expects any number of lines
+/// that begin so, up to the line expected behind them;
 /// <c>@ name value</c> sets an option of the server (<see cref="Options"/>); <c>#</c> begins a comment. Consecutive C lines are sent as one piece.
 /// </summary>
 public sealed partial class Dialogue
@@ -103,33 +104,70 @@ public sealed partial class Dialogue
                 continue;
             }
 
+            if (IsAnyNumber(step))
+            {
+                i = await ExpectManyAsync(reader, i, limit.Token);
+                continue;
+            }
+
             await ExpectAsync(reader, step, limit.Token);
+        }
+    }
+
+    private static bool IsAnyNumber(DialogueStep step) => step is { Kind: 'S', IsPattern: false, Text: "250-" };
+
+    /// <summary>Reads lines of a reply up to the line that the step behind them expects; returns that step's index.</summary>
+    private async Task<int> ExpectManyAsync(LineReader reader, int first, CancellationToken limit)
+    {
+        int end = first;
+        while (IsAnyNumber(Steps[end]))
+        {
+            end++;
+        }
+
+        while (true)
+        {
+            string? line = await ReadAsync(reader, Steps[end], limit);
+            if (line is not null && Matches(Steps[end], line))
+            {
+                return end;
+            }
+
+            if (line is null || !line.StartsWith("250-", StringComparison.Ordinal))
+            {
+                throw Unexpected(Steps[end], line);
+            }
         }
     }
 
     private async Task ExpectAsync(LineReader reader, DialogueStep step, CancellationToken limit)
     {
-        string? line;
+        string? line = await ReadAsync(reader, step, limit);
+        if (step.Kind == 'X' ? line is not null : line is null || !Matches(step, line))
+        {
+            throw Unexpected(step, line);
+        }
+    }
+
+    private static bool Matches(DialogueStep step, string line) => step.IsPattern
+        ? Regex.IsMatch(line, step.Text, RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1))
+        : line.StartsWith(step.Text, StringComparison.Ordinal);
+
+    private DialogueException Unexpected(DialogueStep step, string? line)
+    {
+        string wanted = step.Kind == 'X' ? "the end of the stream" : $"\"{step.Text}\"";
+        return new DialogueException($"{Name}:{step.Line}: expected {wanted}, got {(line is null ? "the end of the stream" : $"\"{line}\"")}");
+    }
+
+    private async Task<string?> ReadAsync(LineReader reader, DialogueStep step, CancellationToken limit)
+    {
         try
         {
-            line = await reader.ReadLineAsync(limit);
+            return await reader.ReadLineAsync(limit);
         }
         catch (Exception e) when (e is IOException or OperationCanceledException)
         {
             throw new DialogueException($"{Name}:{step.Line}: expected \"{step.Text}\", got {e.GetType().Name}: {e.Message}", e);
-        }
-
-        bool ok = step.Kind switch
-        {
-            'X' => line is null,
-            _ when line is null => false,
-            _ when step.IsPattern => Regex.IsMatch(line, step.Text, RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1)),
-            _ => line.StartsWith(step.Text, StringComparison.Ordinal),
-        };
-        if (!ok)
-        {
-            string wanted = step.Kind == 'X' ? "the end of the stream" : $"\"{step.Text}\"";
-            throw new DialogueException($"{Name}:{step.Line}: expected {wanted}, got {(line is null ? "the end of the stream" : $"\"{line}\"")}");
         }
     }
 

@@ -98,6 +98,11 @@ public sealed partial class InstantMailQueue : IMailQueue
             Place = JobPlace.Entering,
         };
         Summarize(ref job, view);
+        if (envelope.Parameters?.DeliverBy is { } by)
+        {
+            job.SetDeadline(by.At.UtcTicks, by.Notify);
+        }
+
         _stored[envelope.Id] = new Stored(whole, octets);
         int slot = Jobs.Add(job);
         whole.Slot = slot;

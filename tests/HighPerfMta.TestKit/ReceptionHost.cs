@@ -1,11 +1,14 @@
+using System.Diagnostics.Metrics;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
+using System.Text;
 using HighPerfMta.Engine.Auth;
 using HighPerfMta.Engine.Net;
 using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Routing;
 using HighPerfMta.Engine.Smtp;
+using HighPerfMta.Engine.Smtp.Guard;
 using HighPerfMta.Protocol.Proxy;
 using HighPerfMta.Protocol.Smtp;
 using Microsoft.Extensions.Logging;
@@ -23,13 +26,13 @@ public sealed class ReceptionHost : IAsyncDisposable
 
     public ReceptionHost(
         SmtpServerOptions? options = null, TimeProvider? time = null, RecordingIntake? intake = null, ILoggerFactory? loggers = null,
-        int descriptors = int.MaxValue, TlsAcceptor? tls = null, AuthenticationRoom? auth = null)
+        int descriptors = int.MaxValue, TlsAcceptor? tls = null, AuthenticationRoom? auth = null, IMeterFactory? meters = null)
     {
         time ??= TimeProvider.System;
         Intake = intake ?? new RecordingIntake();
         Options = options ?? Loopback();
         _wheel = new DeadlineWheel(time);
-        Server = new SmtpServer(Options, Intake, Events, _wheel, time, loggers ?? NullLoggerFactory.Instance, descriptors, tls: tls, auth: auth);
+        Server = new SmtpServer(Options, Intake, Events, _wheel, time, loggers ?? NullLoggerFactory.Instance, descriptors, meters, tls, auth);
         _auth = auth;
     }
 
@@ -48,7 +51,7 @@ public sealed class ReceptionHost : IAsyncDisposable
         Listeners = [new ListenerOptions(new IPEndPoint(IPAddress.Loopback, 0), profile)],
     };
 
-    /// <summary>A host as the options of a dialogue ask: profile, client, domains, refusal, limit.*, auth and backend with <see cref="TestUsers"/>.</summary>
+    /// <summary>A host as the options of a dialogue ask: profile, client, domains, extensions, refusal, limit.*, guard.*, auth and backend with <see cref="TestUsers"/>.</summary>
     public static ReceptionHost For(Dialogue dialogue, TimeProvider? time = null, TlsAcceptor? tls = null)
     {
         ArgumentNullException.ThrowIfNull(dialogue);
@@ -65,7 +68,24 @@ public sealed class ReceptionHost : IAsyncDisposable
             options = options with { Listeners = [options.Listeners[0] with { Auth = Enum.Parse<AuthMode>(mode, ignoreCase: true) }] };
         }
 
+        if (GuardOf(dialogue) is { } guard)
+        {
+            options = options with { Guard = guard, Listeners = [options.Listeners[0] with { Guard = true }] };
+        }
+
+        if (dialogue.Options.GetValueOrDefault("extensions") is { } names)
+        {
+            IEnumerable<SmtpExtensions> offered = ExtensionLines.Names.Where(n => names.Split(' ').Contains(n.Name)).Select(static n => n.Extension);
+            options = options with { Listeners = [options.Listeners[0] with { Extensions = offered.Aggregate(SmtpExtensions.None, static (all, one) => all | one) }] };
+        }
+
+        if (dialogue.Options.GetValueOrDefault("vrfy") == "off")
+        {
+            options = options with { Listeners = [options.Listeners[0] with { Vrfy = false }] };
+        }
+
         ReceptionHost host = new(options, time, tls: tls, auth: AuthOf(dialogue, time ?? TimeProvider.System));
+        host.StartsQueues(dialogue.Options.GetValueOrDefault("etrn"));
         host.Intake.Refusal = dialogue.Options.GetValueOrDefault("refusal") switch
         {
             "lowspace" => Replies.InsufficientStorage,
@@ -75,6 +95,31 @@ public sealed class ReceptionHost : IAsyncDisposable
         host.Intake.FailAfter = long.Parse(dialogue.Options.GetValueOrDefault("fail-after") ?? "9223372036854775807", CultureInfo.InvariantCulture);
         host.Intake.CommitRefusal = dialogue.Options.ContainsKey("commit-refused") ? Replies.LocalError : null;
         return host;
+    }
+
+    /// <summary>Domains whose queue was started.</summary>
+    public System.Collections.Concurrent.ConcurrentQueue<string> Started { get; } = [];
+
+    /// <summary>How ETRN ends: "busy" is one that never does; null: there is no ETRN.</summary>
+    private void StartsQueues(string? how)
+    {
+        if (how is null)
+        {
+            return;
+        }
+
+        Server.QueueStarter = new QueueStarter(
+            async (domain, cancellation) =>
+            {
+                Started.Enqueue(domain);
+                await Task.Delay(how == "busy" ? Timeout.Infinite : 0, cancellation);
+                return 1;
+            },
+            NullLogger.Instance);
+        if (how == "busy")
+        {
+            Server.QueueStarter.TryStart("other.example", false);
+        }
     }
 
     private static AuthenticationRoom? AuthOf(Dialogue dialogue, TimeProvider time)
@@ -113,6 +158,28 @@ public sealed class ReceptionHost : IAsyncDisposable
         HeaderAction Action(string name) => Enum.Parse<HeaderAction>(dialogue.Options.GetValueOrDefault("header." + name) ?? "ByProfile", ignoreCase: true);
     }
 
+    /// <summary>Null: no option asks for it. Errors are answered at once.</summary>
+    private static GuardOptions? GuardOf(Dialogue dialogue)
+    {
+        if (!dialogue.Options.Keys.Any(static k => k.StartsWith("guard.", StringComparison.Ordinal)))
+        {
+            return null;
+        }
+
+        return new GuardOptions
+        {
+            ErrorDelay = TimeSpan.Zero,
+            JunkCommands = Number("guard.junk_commands"),
+            SessionCommandsPerMinute = Number("guard.commands"),
+            AddressMessagesPerMinute = Number("guard.messages"),
+            NetworkMessagesPerMinute = Number("guard.network_messages"),
+            AddressRecipientsPerMinute = Number("guard.recipients"),
+            NetworkRecipientsPerMinute = Number("guard.network_recipients"),
+        };
+
+        int Number(string name) => int.Parse(dialogue.Options.GetValueOrDefault(name) ?? "0", CultureInfo.InvariantCulture);
+    }
+
     private static RouteTable? RoutesOf(Dialogue dialogue) => dialogue.Options.GetValueOrDefault("reject") is { } domain
         ? new RouteTable([new Route([domain], new NextHop(NextHopKind.Reject))])
         : null;
@@ -134,6 +201,21 @@ public sealed class ReceptionHost : IAsyncDisposable
         return (new ConnectionStream(client), session);
     }
 
+    /// <summary>Sends everything at once in a session in memory, whose end it waits for, and gives the lines of all replies.</summary>
+    public async Task<string[]> TalkAsync(string octets, CancellationToken cancellation)
+    {
+        (ConnectionStream client, Task session) = ConnectInMemory();
+        await using (client)
+        {
+            Task<string> reading = new StreamReader(client, Encoding.Latin1).ReadToEndAsync(cancellation);
+            await client.WriteAsync(Encoding.Latin1.GetBytes(octets), cancellation);
+            await client.FlushAsync(cancellation);
+            string replies = await reading;
+            await session;
+            return replies.Split("\r\n", StringSplitOptions.RemoveEmptyEntries);
+        }
+    }
+
     /// <summary>A client on the first listener; <see cref="SmtpServer.Start"/> was called.</summary>
     public async Task<NetworkStream> ConnectAsync(CancellationToken cancellation)
     {
@@ -145,6 +227,11 @@ public sealed class ReceptionHost : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await Server.DisposeAsync();
+        if (Server.QueueStarter is { } starter)
+        {
+            await starter.DisposeAsync();
+        }
+
         if (_auth is not null)
         {
             await _auth.DisposeAsync();

@@ -69,9 +69,9 @@ internal sealed class SinkArguments(string prefix = "--")
         IReadOnlyList<string> extensions = announce is "NONE" or "" ? [] : announce.Split(',', StringSplitOptions.TrimEntries);
         foreach (var extension in extensions)
         {
-            if (!SinkOptions.AllExtensions.Contains(extension))
+            if (!SinkOptions.KnownExtensions.Contains(extension))
             {
-                error = $"--announce: '{extension}' is not one of {string.Join(", ", SinkOptions.AllExtensions)}";
+                error = $"--announce: '{extension}' is not one of {string.Join(", ", SinkOptions.KnownExtensions)}";
                 return null;
             }
         }

@@ -35,6 +35,7 @@ internal sealed class SourceArguments
 
     private readonly Option<long> _count = new("--count") { Description = "messages to try (default 10000 when no --duration is given)" };
     private readonly Option<TimeSpan?> _duration = Arguments.Duration("--duration", "begin no message after this time");
+    private readonly Option<TimeSpan?> _warmUp = Arguments.Duration("--warm-up", "keep no latency of what is due before this time is over");
     private readonly Option<TimeSpan?> _timeout = Arguments.Duration("--timeout", "bound of one transaction (default 60s)");
     private readonly Option<bool> _own = new("--i-own-the-target")
     {
@@ -43,7 +44,7 @@ internal sealed class SourceArguments
 
     public void AddTo(Command command)
     {
-        foreach (var option in (Option[])[_connections, _perConnection, _ramp, _size, _mix, _rate, _pipeline, _tls, _recipients, _from, _to, _count, _duration, _timeout, _own])
+        foreach (var option in (Option[])[_connections, _perConnection, _ramp, _size, _mix, _rate, _pipeline, _tls, _recipients, _from, _to, _count, _duration, _warmUp, _timeout, _own])
         {
             command.Options.Add(option);
         }
@@ -93,6 +94,7 @@ internal sealed class SourceArguments
             To = arguments.GetValue(_to)!,
             Count = count == 0 && duration is null ? DefaultCount : count,
             Duration = duration,
+            WarmUp = arguments.GetValue(_warmUp) ?? TimeSpan.Zero,
             Timeout = arguments.GetValue(_timeout) ?? TimeSpan.FromSeconds(60),
         };
     }

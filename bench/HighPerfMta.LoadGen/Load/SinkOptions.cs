@@ -36,6 +36,9 @@ internal sealed record SinkOptions
 {
     public static readonly IReadOnlyList<string> AllExtensions = ["PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "CHUNKING"];
 
+    /// <summary>What may be announced: parameters of these are taken and not looked at.</summary>
+    public static readonly IReadOnlyList<string> KnownExtensions = [.. AllExtensions, "DSN"];
+
     public required IPEndPoint Listen { get; init; }
 
     public IReadOnlyList<string> Announce { get; init; } = AllExtensions;

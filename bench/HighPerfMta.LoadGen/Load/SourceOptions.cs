@@ -17,6 +17,9 @@ internal sealed record SourceOptions
     /// <summary>Messages a second over all connections, each due at its own time whatever became of those before; 0: as fast as possible.</summary>
     public double Rate { get; init; }
 
+    /// <summary>Latencies of messages that are due before so much of the run is over are not kept: both ends compile what is hot at first.</summary>
+    public TimeSpan WarmUp { get; init; }
+
     /// <summary>The first connections are opened one after the other over this time; zero: all at once, which overruns a short listen queue.</summary>
     public TimeSpan Ramp { get; init; }
 
@@ -51,7 +54,7 @@ internal sealed record SourceOptions
     public Action<long, byte[]>? Accepted { get; init; }
 }
 
-/// <summary>What a source did. Latencies run from the intended send time to the final reply.</summary>
+/// <summary>What a source did. Latencies run from the intended send time to the final reply, and leave out the time to warm up.</summary>
 internal sealed record SourceReport(
     string Run,
     long Attempted,

@@ -117,10 +117,16 @@ internal sealed class SourceRunner
 
     public void CountAccepted(long sequence, long intendedAt)
     {
-        Latency.RecordSince(intendedAt);
+        if (IsWarm(intendedAt))
+        {
+            Latency.RecordSince(intendedAt);
+        }
+
         AcceptedSet.TryAdd(sequence);
         Interlocked.Increment(ref _accepted);
     }
+
+    private bool IsWarm(long intendedAt) => Stopwatch.GetElapsedTime(_startedAt, intendedAt) >= Options.WarmUp;
 
     public void CountRefused(int code, string line)
     {

@@ -18,6 +18,9 @@ public sealed record SenderRule(IReadOnlyList<string> Users, IReadOnlyList<Addre
 /// <summary>What holds for users who are logged in: the <c>[submission]</c> table.</summary>
 public sealed record SubmissionOptions
 {
+    /// <summary>How long a message may be held back by who hands it in (RFC 4865); zero: not at all.</summary>
+    public TimeSpan FutureRelease { get; init; } = TimeSpan.FromDays(2);
+
     public SenderCheck Senders { get; init; } = SenderCheck.Own;
 
     /// <summary>Messages of a user within an hour; 0: any number.</summary>

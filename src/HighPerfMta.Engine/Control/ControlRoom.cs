@@ -133,6 +133,10 @@ public sealed class ControlRoom(
         };
     }
 
+    /// <summary>Tries now what waits for a domain, or below one that begins with a dot; held mail stays held. Gives the number of messages.</summary>
+    public async ValueTask<int> StartQueueAsync(string domain, CancellationToken cancellation) =>
+        (await ActAsync(QueueAction.Retry, new QueueFilter { Domain = domain, State = JobWords.Pending }, null, dryRun: false, cancellation)).Messages;
+
     public async ValueTask<JsonObject> RouteAsync(string address, CancellationToken cancellation)
     {
         if (!AddressParser.TryParse(address, out EmailAddress? recipient, out string error))

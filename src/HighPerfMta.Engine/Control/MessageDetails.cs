@@ -72,7 +72,8 @@ internal static class MessageDetails
     public static DateTimeOffset ExpiresAt(in Job job, TimeSpan expire)
     {
         DateTimeOffset received = new(job.ReceivedAt, TimeSpan.Zero);
-        return DateTimeOffset.MaxValue - received < expire ? DateTimeOffset.MaxValue : received + expire;
+        DateTimeOffset expires = DateTimeOffset.MaxValue - received < expire ? DateTimeOffset.MaxValue : received + expire;
+        return job.HasDeadline && !job.DeadlineNotifies && job.DeadlineAt < expires.UtcTicks ? new DateTimeOffset(job.DeadlineAt, TimeSpan.Zero) : expires;
     }
 
     public static string PlaceName(JobPlace place) => place switch
@@ -87,9 +88,20 @@ internal static class MessageDetails
         details["received"] = MessageJson.Time(envelope.ReceivedAt);
         details["client"] = envelope.ClientAddress?.ToString();
         details["helo"] = envelope.HeloName;
-        details["body"] = envelope.Body == BodyEncoding.EightBitMime ? "8bitmime" : "7bit";
+        details["body"] = envelope.Body switch { BodyEncoding.EightBitMime => "8bitmime", BodyEncoding.BinaryMime => "binarymime", _ => "7bit" };
         details["smtputf8"] = envelope.SmtpUtf8;
+        if (envelope.Parameters is { } parameters)
+        {
+            details["ret"] = NullIfEmpty(parameters.ReturnText);
+            details["envid"] = parameters.EnvelopeId;
+            details["by"] = Observability.MailEventJson.ByText(parameters);
+            details["release_at"] = parameters.ReleaseAt is { } release ? MessageJson.Time(release) : null;
+            details["mt_priority"] = parameters.Priority;
+            details["requiretls"] = parameters.RequireTls ? true : null;
+        }
     }
+
+    private static string? NullIfEmpty(string text) => text.Length == 0 ? null : text;
 
     private static JsonArray Recipients(ReadOnlySpan<SeenJob> jobs, Envelope envelope, JobNames names, SiteNames sites)
     {
@@ -146,8 +158,18 @@ internal static class MessageDetails
         recipient["peer"] = outcome is null or { Peer: "" } ? null : outcome.Peer;
         recipient["tls"] = outcome is null or { Tls: "" } ? null : outcome.Tls;
         recipient["stage"] = outcome is null ? null : Outcomes.StageName(outcome.Stage);
-        recipient["delay_notice_sent"] = state.DelayNoticeSent;
+        recipient["delay_notice_sent"] = state.DelayNoticeSent && Reports.ReportPolicy.IsWanted(Reports.ReportKind.Delay, message.Envelope, index);
+        AddParameters(recipient, message.Envelope, index);
         return recipient;
+    }
+
+    private static void AddParameters(JsonObject recipient, Envelope envelope, int index)
+    {
+        if (envelope.Parameters?.Of(index) is { } asked)
+        {
+            recipient["notify"] = NullIfEmpty(asked.NotifyText);
+            recipient["orcpt"] = asked.OriginalRecipient;
+        }
     }
 
     private static JsonObject Finished(string address) => new()

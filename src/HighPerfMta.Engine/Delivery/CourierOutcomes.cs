@@ -59,6 +59,26 @@ internal static class CourierOutcomes
     public static DeliveryOutcome NeedsEightBit(string peer) =>
         new(DeliveryStatus.Failed, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(5, 6, 3), "the message has 8-bit content, which the next server does not take (no 8BITMIME)", peer);
 
+    /// <summary>RFC 3030 §3: this server does not convert messages.</summary>
+    public static DeliveryOutcome NeedsBinary(string peer) =>
+        new(DeliveryStatus.Failed, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(5, 6, 1), "the message is binary, which the next server does not take (no BINARYMIME)", peer);
+
+    /// <summary>RFC 2852 §4.</summary>
+    public static DeliveryOutcome NotInTime(string peer) =>
+        new(DeliveryStatus.Failed, DeliveryStage.Expiry, FaultOwner.Message, 0, new EnhancedCode(5, 4, 7), "not delivered by the time that the sender gave", peer);
+
+    /// <summary>The status is that of a time that is over, as other servers give it: who asked for a time looks for that one.</summary>
+    public static DeliveryOutcome NeedsDeliverBy(string peer) =>
+        new(DeliveryStatus.Failed, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(5, 4, 7), "the message is to be delivered by a time or returned, which the next server does not promise (DELIVERBY)", peer);
+
+    /// <summary>RFC 8689 §4.2.1.</summary>
+    public static DeliveryOutcome NeedsRequireTls(string peer) =>
+        new(DeliveryStatus.Failed, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(5, 7, 30), "the message may go over TLS only, to a server that offers REQUIRETLS", peer);
+
+    /// <summary>As a peer that says so itself (RFC 5321 §4.5.3.1.10).</summary>
+    public static DeliveryOutcome TooManyRecipients(int most, string peer) =>
+        new(DeliveryStatus.Deferred, DeliveryStage.RcptTo, FaultOwner.Recipient, 452, new EnhancedCode(4, 5, 3), $"the next server takes {most} recipients like these at once", peer);
+
     /// <summary>RFC 1870 §6.1.</summary>
     public static DeliveryOutcome TooLarge(long size, long limit, string peer) =>
         new(DeliveryStatus.Failed, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(5, 3, 4), $"the message has {size} octets, the next server takes {limit}", peer);

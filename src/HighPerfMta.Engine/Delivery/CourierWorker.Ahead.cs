@@ -44,7 +44,7 @@ internal sealed partial class CourierWorker
 
         Batch[i].Message = message;
         FindDue(message);
-        bool fits = _todo.Count > 0 && _todo.Count <= _services.Options.RecipientsPerTransaction;
+        bool fits = _todo.Count > 0 && _todo.Count <= MostRecipients;
         if (fits)
         {
             FillTask(TaskOf(i), message);

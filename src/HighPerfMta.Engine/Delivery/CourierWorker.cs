@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Threading.Tasks.Sources;
 using HighPerfMta.Engine.Observability;
+using HighPerfMta.Engine.Reports;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
 using HighPerfMta.Queue.Async;
@@ -287,11 +288,13 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
         }
     }
 
+    private int MostRecipients => Math.Min(_services.Options.RecipientsPerTransaction, _courier.RecipientLimit);
+
     private DeliveryTask TaskOf(int i) => _tasks[i] ??= new DeliveryTask();
 
     private void FillTask(DeliveryTask task, QueuedMessage message)
     {
-        int count = Math.Min(_todo.Count, _services.Options.RecipientsPerTransaction);
+        int count = Math.Min(_todo.Count, MostRecipients);
         if (task.RecipientIndexes.Length < count)
         {
             task.RecipientIndexes = new int[count];
@@ -335,7 +338,12 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
             DeliveryOutcome outcome = task.Outcomes[i];
             RecipientState before = message.GetRecipient(recipient);
             NoteSite(outcome);
-            if (outcome.Status == DeliveryStatus.Delivered)
+            if (outcome.Status == DeliveryStatus.Delivered && ReportPolicy.IsRelayTold(message.Envelope, recipient, task.PassesDsn))
+            {
+                (Batch[place].Failures ??= []).Add((recipient, outcome));
+                Batch[place].HasDeliveries = true;
+            }
+            else if (outcome.Status == DeliveryStatus.Delivered)
             {
                 _updates[count++] = new RecipientUpdate(recipient, OutcomeRecorder.Delivered(before, outcome, now));
                 _services.Recorder.Write(MailEventKind.Delivered, message, recipient, Site.Key, outcome, before.Attempts + 1, now);

@@ -48,8 +48,11 @@ internal struct DeliveryJob
 
     internal JobResult Result;
 
-    /// <summary>Recipients that failed for good, not recorded yet: the report to the sender comes first.</summary>
+    /// <summary>Recipients that failed for good, and delivered ones whose sender wants to be told; not recorded yet: the report comes first.</summary>
     internal List<(int Recipient, DeliveryOutcome Outcome)>? Failures;
+
+    /// <summary>There are delivered ones among <see cref="Failures"/>: whatever else happens to the job, they are delivered.</summary>
+    internal bool HasDeliveries;
 
     /// <summary>What went wrong with a job that threw or is unusable.</summary>
     internal string? Reason;

@@ -67,7 +67,7 @@ public sealed partial class DeliveryRoom : IDelivery
         }
 
         ref Job job = ref _services.Queue.Jobs[slot];
-        if (_router.HasRoom && job is { IsHeld: false, Attempts: 0 })
+        if (_router.HasRoom && job is { IsHeld: false, Attempts: 0 } && message.Envelope.Parameters?.ReleaseAt is null)
         {
             _router.Enter(slot);
         }

@@ -48,9 +48,16 @@ internal sealed partial class DeliveryShard
             return;
         }
 
-        if (_services.Pending.IsDropped(job.Slot, job.Id))
+        if (_services.Pending.IsDropped(job.Slot, job.Id) && !job.HasDeliveries)
         {
             Place(job.Slot);
+            return;
+        }
+
+        if (job.HasDeliveries)
+        {
+            // Also when a later transaction of the job went wrong: what was delivered is not to be sent again.
+            SettleEnds(job);
             return;
         }
 
@@ -85,7 +92,7 @@ internal sealed partial class DeliveryShard
 
                 if (job.Failures is not null)
                 {
-                    Settle(new Settlement(_services, job.Slot, SettlementKind.Failures) { Failures = job.Failures, Message = job.Message });
+                    SettleEnds(job);
                 }
                 else
                 {
@@ -95,6 +102,9 @@ internal sealed partial class DeliveryShard
                 break;
         }
     }
+
+    private void SettleEnds(in DeliveryJob job) =>
+        Settle(new Settlement(_services, job.Slot, SettlementKind.Failures) { Failures = job.Failures, HasDeliveries = job.HasDeliveries, Message = job.Message });
 
     /// <summary>To the head of its list, unless there is something else to do for it.</summary>
     private void PutBack(SiteQueue site, int slot)

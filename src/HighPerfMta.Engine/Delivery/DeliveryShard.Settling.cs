@@ -243,7 +243,7 @@ internal sealed partial class DeliveryShard
             MarkDirty(site);
         }
 
-        if (_services.Pending.IsDropped(settlement.Slot, settlement.Id) || (settlement.CanBeForgotten && _services.Pending.Has(settlement.Slot, settlement.Id)))
+        if ((_services.Pending.IsDropped(settlement.Slot, settlement.Id) && !settlement.HasDeliveries) || (settlement.CanBeForgotten && _services.Pending.Has(settlement.Slot, settlement.Id)))
         {
             // An operator's change goes first; whatever is needed then is begun anew.
             PlaceSafely(settlement.Slot);

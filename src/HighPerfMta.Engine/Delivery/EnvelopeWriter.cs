@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Buffers.Text;
 using System.Text;
 using HighPerfMta.Protocol.Addresses;
+using HighPerfMta.Protocol.Smtp;
 
 namespace HighPerfMta.Engine.Delivery;
 
@@ -11,9 +12,13 @@ internal static class EnvelopeWriter
     /// <param name="output">Where the command goes.</param>
     /// <param name="sender">The reverse-path; null is the null sender.</param>
     /// <param name="size">SIZE= (RFC 1870); negative leaves it out.</param>
-    /// <param name="eightBit">BODY=8BITMIME (RFC 6152).</param>
+    /// <param name="body">BODY=8BITMIME (RFC 6152) or BODY=BINARYMIME (RFC 3030); nothing is said of 7-bit.</param>
     /// <param name="smtpUtf8">SMTPUTF8 (RFC 6531).</param>
-    public static void Mail(IBufferWriter<byte> output, EmailAddress? sender, long size, bool eightBit, bool smtpUtf8)
+    /// <param name="parameters">What the sender asked for; null: nothing.</param>
+    /// <param name="peer">What the peer announced: it is told of what it knows.</param>
+    /// <param name="now">The time, from which what is left for delivery counts; wanted with <see cref="EnvelopeParameters.DeliverBy"/> alone.</param>
+    public static void Mail(
+        IBufferWriter<byte> output, EmailAddress? sender, long size, BodyEncoding body, bool smtpUtf8, EnvelopeParameters? parameters, PeerCapabilities peer, DateTimeOffset now = default)
     {
         output.Write("MAIL FROM:<"u8);
         if (sender is not null)
@@ -28,9 +33,9 @@ internal static class EnvelopeWriter
             Number(output, size);
         }
 
-        if (eightBit)
+        if (body != BodyEncoding.SevenBit)
         {
-            output.Write(" BODY=8BITMIME"u8);
+            output.Write(body == BodyEncoding.BinaryMime ? " BODY=BINARYMIME"u8 : " BODY=8BITMIME"u8);
         }
 
         if (smtpUtf8)
@@ -38,14 +43,44 @@ internal static class EnvelopeWriter
             output.Write(" SMTPUTF8"u8);
         }
 
+        if (parameters?.DeliverBy is { } by && peer.Limits?.DeliverByMin is not null)
+        {
+            output.Write(" BY="u8);
+            Number(output, Math.Clamp((long)Math.Floor((by.At - now).TotalSeconds), -999_999_999, 999_999_999));
+            Parameter(output, ";"u8, by.Mode);
+        }
+
+        if (parameters?.Priority is { } priority && peer.MtPriority)
+        {
+            output.Write(" MT-PRIORITY="u8);
+            Number(output, priority);
+        }
+
+        if (parameters is not null && peer.Dsn)
+        {
+            Parameter(output, " RET="u8, parameters.ReturnText);
+            Parameter(output, " ENVID="u8, parameters.EnvelopeId);
+        }
+
         output.Write("\r\n"u8);
     }
 
-    public static void Rcpt(IBufferWriter<byte> output, EmailAddress recipient)
+    /// <param name="output">Where the command goes.</param>
+    /// <param name="recipient">The forward-path.</param>
+    /// <param name="parameters">What the sender asked for; null: nothing.</param>
+    /// <param name="peer">What the peer announced.</param>
+    public static void Rcpt(IBufferWriter<byte> output, EmailAddress recipient, RecipientParameters? parameters, PeerCapabilities peer)
     {
         output.Write("RCPT TO:<"u8);
         Address(output, recipient);
-        output.Write(">\r\n"u8);
+        output.Write(">"u8);
+        if (parameters is not null && peer.Dsn)
+        {
+            Parameter(output, " NOTIFY="u8, parameters.NotifyText);
+            Parameter(output, " ORCPT="u8, parameters.OriginalRecipient is not { } original || peer.SmtpUtf8 ? parameters.OriginalRecipient : OriginalRecipient.ToAscii(original));
+        }
+
+        output.Write("\r\n"u8);
     }
 
     /// <summary>RFC 3030 §2.</summary>
@@ -68,6 +103,16 @@ internal static class EnvelopeWriter
         }
 
         output.Advance(length);
+    }
+
+    /// <summary>A parameter that has a value; its text was checked when it came, and again when it was read back.</summary>
+    private static void Parameter(IBufferWriter<byte> output, ReadOnlySpan<byte> keyword, string? value)
+    {
+        if (!string.IsNullOrEmpty(value))
+        {
+            output.Write(keyword);
+            Encoding.UTF8.GetBytes(value, output);
+        }
     }
 
     private static void Number(IBufferWriter<byte> output, long number)

@@ -24,6 +24,11 @@ public sealed class DeliveryTask
     /// </summary>
     public DeliveryTask? Next { get; set; }
 
+    /// <summary>
+    /// The peer knows DSN (RFC 3461), and has been told what the sender asked for: what becomes of the message is its to tell. Set by the courier.
+    /// </summary>
+    public bool PassesDsn { get; set; }
+
     /// <summary>What of this transaction has left with an earlier one. The courier's alone to write.</summary>
     internal SentAhead Ahead { get; set; }
 }
@@ -63,6 +68,9 @@ public interface ICourier : IAsyncDisposable
 
     /// <summary>There is a connection, and its peer takes a transaction with the end of the one before (<see cref="DeliveryTask.Next"/>).</summary>
     bool SendsAhead { get; }
+
+    /// <summary>Most recipients that its peer takes in a transaction, as far as it is known; more are answered "too many recipients" by the courier itself.</summary>
+    int RecipientLimit => int.MaxValue;
 
     /// <summary>Does the transaction; fills every outcome. Cancellation ends it with temporary outcomes (fault Local).</summary>
     ValueTask DeliverAsync(DeliveryTask task, CancellationToken cancellation);

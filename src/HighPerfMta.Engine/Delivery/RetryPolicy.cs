@@ -74,12 +74,36 @@ internal sealed class RetryPolicy
     }
 
     /// <summary>When the job's recipients fail whatever their state.</summary>
-    public long ExpiresAt(in Job job) => Saturated(job.ReceivedAt, _expire);
+    public long ExpiresAt(in Job job)
+    {
+        long expires = Saturated(job.ReceivedAt, _expire);
+        return job.HasDeadline && !job.DeadlineNotifies ? Math.Min(expires, job.DeadlineAt) : expires;
+    }
 
     /// <summary>When the sender is to be told of the delay; <see cref="long.MaxValue"/> for never (turned off, told already, null sender, or not before expiry).</summary>
-    public long NoticeAt(in Job job) => job.Sender == 0 || _delayNotice >= _expire || job.Has(JobFlags.NoticeSent)
-        ? long.MaxValue
-        : Saturated(job.ReceivedAt, _delayNotice);
+    /// <remarks>
+    /// A deadline after which the sender is told (RFC 2852) is in the place of the usual notice. A message that waits for its release is not late before it.
+    /// </remarks>
+    public long NoticeAt(in Job job)
+    {
+        if (job.Sender == 0 || job.Has(JobFlags.NoticeSent))
+        {
+            return long.MaxValue;
+        }
+
+        if (job.DeadlineNotifies)
+        {
+            return job.DeadlineAt < Saturated(job.ReceivedAt, _expire) ? job.DeadlineAt : long.MaxValue;
+        }
+
+        if (_delayNotice >= _expire)
+        {
+            return long.MaxValue;
+        }
+
+        long notice = Saturated(job.ReceivedAt, _delayNotice);
+        return job.Attempts == 0 ? Math.Max(notice, job.DueAt) : notice;
+    }
 
     /// <summary>When a job that is not being worked on has to be looked at: its next attempt, notice or expiry, in <see cref="DueTime"/> units.</summary>
     public uint WakeTime(in Job job)

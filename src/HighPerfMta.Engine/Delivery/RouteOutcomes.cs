@@ -50,6 +50,16 @@ internal static class RouteOutcomes
         return new DeliveryOutcome(DeliveryStatus.Failed, DeliveryStage.Expiry, FaultOwner.None, 0, new EnhancedCode(4, 4, 7), Cut(text), last?.Peer ?? "", last?.Tls ?? "");
     }
 
+    /// <summary>The deadline of DELIVERBY is over, in mode R (RFC 2852 §4).</summary>
+    public static DeliveryOutcome NotInTime(RecipientState state) =>
+        new(DeliveryStatus.Failed, DeliveryStage.Expiry, FaultOwner.None, 0, new EnhancedCode(5, 4, 7), Cut($"not delivered by the time that the sender gave{LastOf(state)}"), state.LastOutcome?.Peer ?? "", state.LastOutcome?.Tls ?? "");
+
+    /// <summary>The same in mode N: delivery goes on.</summary>
+    public static DeliveryOutcome Late(RecipientState state) =>
+        new(DeliveryStatus.Deferred, DeliveryStage.Expiry, FaultOwner.None, 0, new EnhancedCode(4, 4, 7), Cut($"not delivered yet by the time that the sender gave{LastOf(state)}"), state.LastOutcome?.Peer ?? "", state.LastOutcome?.Tls ?? "");
+
+    private static string LastOf(RecipientState state) => state.LastOutcome is { } last ? $"; the last attempt ended with: {last.Reply}" : "";
+
     private static string Cut(string text) => text.Length <= DeliveryOutcome.MaxText ? text : text[..DeliveryOutcome.MaxText];
 
     private static string InWords(TimeSpan age) =>

@@ -1,4 +1,5 @@
 using HighPerfMta.Engine.Observability;
+using HighPerfMta.Engine.Reports;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
 using HighPerfMta.Queue.Index;
@@ -17,7 +18,7 @@ internal enum SettlementKind : byte
     /// <summary>One outcome for all recipients that are due: a reject route, a DNS failure.</summary>
     Outcome,
 
-    /// <summary>Recipients that a peer refused for good.</summary>
+    /// <summary>Recipients that a peer refused for good, and delivered ones of which the sender is to be told.</summary>
     Failures,
 
     /// <summary>The message is too old.</summary>
@@ -46,6 +47,7 @@ internal sealed partial class Settlement(DeliveryServices services, int slot, Se
 
     private readonly List<RecipientUpdate> _updates = [];
     private List<(int Recipient, DeliveryOutcome Outcome)>? _reported;
+    private bool _successReported;
 
     public int Slot { get; } = slot;
 
@@ -63,6 +65,9 @@ internal sealed partial class Settlement(DeliveryServices services, int slot, Se
 
     /// <summary>For <see cref="SettlementKind.Failures"/>.</summary>
     public List<(int Recipient, DeliveryOutcome Outcome)>? Failures { get; init; }
+
+    /// <summary>There are delivered ones among <see cref="Failures"/>.</summary>
+    public bool HasDeliveries { get; init; }
 
     /// <summary>For <see cref="SettlementKind.SetAside"/>.</summary>
     public string Reason { get; init; } = "";
@@ -83,7 +88,7 @@ internal sealed partial class Settlement(DeliveryServices services, int slot, Se
     public string? Unusable { get; private set; }
 
     /// <summary>It knows nothing that the job's entry and route do not say.</summary>
-    public bool CanBeForgotten => _reported is null && Kind is not (SettlementKind.Failures or SettlementKind.SetAside or SettlementKind.Steer);
+    public bool CanBeForgotten => _reported is null && !_successReported && Kind is not (SettlementKind.Failures or SettlementKind.SetAside or SettlementKind.Steer);
 
     public TimeSpan Pause => TimeSpan.FromSeconds(Math.Min(300, 5 * Math.Pow(2, Math.Clamp(Tries - 1, 0, 10))));
 
@@ -167,10 +172,10 @@ internal sealed partial class Settlement(DeliveryServices services, int slot, Se
                 await ApplyOutcomeAsync(message, Outcome!);
                 break;
             case SettlementKind.Failures:
-                await FailAsync(message, Failures!, MailEventKind.Bounced);
+                await EndAsync(message);
                 break;
             case SettlementKind.Expire:
-                await FailAsync(message, Open(message, s => RouteOutcomes.Expired(s, services.Retry.Expire)), MailEventKind.Expired);
+                await FailAsync(message, Open(message, s => ExpiryOf(message, s)), MailEventKind.Expired);
                 break;
             case SettlementKind.Bounce:
                 await FailAsync(message, Open(message, static _ => RouteOutcomes.Bounced), MailEventKind.Bounced);
@@ -183,8 +188,9 @@ internal sealed partial class Settlement(DeliveryServices services, int slot, Se
 
     private async ValueTask DiscardAsync(QueuedMessage message)
     {
-        DateTimeOffset now = services.Time.GetUtcNow();
         DeliveryOutcome outcome = RouteOutcomes.Discarded;
+        await ReportSuccessAsync(message, ReportKind.Delivered, [.. DueOf(message).Where(r => ReportPolicy.IsWanted(ReportKind.Delivered, message.Envelope, r)).Select(r => (r, outcome))]);
+        DateTimeOffset now = services.Time.GetUtcNow();
         foreach (int recipient in message.Recipients)
         {
             RecipientState before = message.GetRecipient(recipient);
@@ -247,11 +253,44 @@ internal sealed partial class Settlement(DeliveryServices services, int slot, Se
         await UpdateAsync(message);
     }
 
+    /// <summary>What a courier brought back: both reports first, then the final states of all at once.</summary>
+    private async ValueTask EndAsync(QueuedMessage message)
+    {
+        List<(int Recipient, DeliveryOutcome Outcome)> delivered = Failures!.FindAll(static e => e.Outcome.Status == DeliveryStatus.Delivered);
+        List<(int Recipient, DeliveryOutcome Outcome)> failed = Failures.FindAll(static e => e.Outcome.Status != DeliveryStatus.Delivered);
+        await ReportSuccessAsync(message, ReportKind.Relayed, delivered);
+        failed = await ReportOnceAsync(message, ReportKind.Failure, failed);
+        DateTimeOffset now = services.Time.GetUtcNow();
+        foreach ((int recipient, DeliveryOutcome outcome) in delivered)
+        {
+            RecipientState before = message.GetRecipient(recipient);
+            Add(recipient, OutcomeRecorder.Delivered(before, outcome, now));
+            services.Recorder.Write(MailEventKind.Delivered, message, recipient, SiteKey, outcome, before.Attempts + 1, now);
+        }
+
+        await FailAsync(message, failed, MailEventKind.Bounced);
+    }
+
+    private async ValueTask ReportSuccessAsync(QueuedMessage message, ReportKind kind, List<(int Recipient, DeliveryOutcome Outcome)> delivered)
+    {
+        if (!_successReported && delivered.Count > 0)
+        {
+            await services.Reports.SendAsync(kind, message, delivered, services.Cancellation);
+            _successReported = true;
+        }
+    }
+
+    private IEnumerable<int> DueOf(QueuedMessage message)
+    {
+        DateTimeOffset now = services.Time.GetUtcNow();
+        return message.Recipients.ToArray().Where(r => IsDue(message.GetRecipient(r), now));
+    }
+
     /// <summary>The report first, then the final states.</summary>
     private async ValueTask FailAsync(QueuedMessage message, List<(int Recipient, DeliveryOutcome Outcome)> failures, MailEventKind kind)
     {
         // What a run before this one reported is not reported again, and what became final or due since is not in it.
-        failures = await ReportOnceAsync(message, Reports.ReportKind.Failure, failures);
+        failures = await ReportOnceAsync(message, ReportKind.Failure, failures);
         DateTimeOffset now = services.Time.GetUtcNow();
         foreach ((int recipient, DeliveryOutcome outcome) in failures)
         {
@@ -269,8 +308,14 @@ internal sealed partial class Settlement(DeliveryServices services, int slot, Se
         await UpdateAsync(message);
     }
 
+    /// <summary>Too old, or not delivered by the time that its sender gave (RFC 2852).</summary>
+    private DeliveryOutcome ExpiryOf(QueuedMessage message, RecipientState state) =>
+        message.Envelope.Parameters?.DeliverBy is { Notify: false } by && by.At <= services.Time.GetUtcNow()
+            ? RouteOutcomes.NotInTime(state)
+            : RouteOutcomes.Expired(state, services.Retry.Expire);
+
     private async ValueTask<List<(int Recipient, DeliveryOutcome Outcome)>> ReportOnceAsync(
-        QueuedMessage message, Reports.ReportKind kind, List<(int Recipient, DeliveryOutcome Outcome)> recipients)
+        QueuedMessage message, ReportKind kind, List<(int Recipient, DeliveryOutcome Outcome)> recipients)
     {
         if (_reported is null)
         {
@@ -303,16 +348,31 @@ internal sealed partial class Settlement(DeliveryServices services, int slot, Se
 
     private async ValueTask NotifyAsync(QueuedMessage message)
     {
-        List<(int Recipient, DeliveryOutcome Outcome)> delayed = Open(message, state => state.LastOutcome ?? Site?.LastError ?? RouteOutcomes.Waiting);
+        DeliverBy? by = message.Envelope.Parameters?.DeliverBy;
+        List<(int Recipient, DeliveryOutcome Outcome)> delayed = Open(message, state => by is null ? state.LastOutcome ?? Site?.LastError ?? RouteOutcomes.Waiting : RouteOutcomes.Late(state));
         delayed.RemoveAll(d => message.GetRecipient(d.Recipient).DelayNoticeSent);
-        delayed = await ReportOnceAsync(message, Reports.ReportKind.Delay, delayed);
+        if (message.Envelope.Parameters?.ReleaseAt is not null && by is null)
+        {
+            // It was its sender who wanted it late.
+            delayed.ForEach(d => Add(d.Recipient, message.GetRecipient(d.Recipient) with { DelayNoticeSent = true }));
+            await UpdateAsync(message);
+            return;
+        }
+
+        delayed = await ReportOnceAsync(message, ReportKind.Delay, delayed);
         DateTimeOffset now = services.Time.GetUtcNow();
         foreach ((int recipient, DeliveryOutcome outcome) in delayed)
         {
             RecipientState before = message.GetRecipient(recipient);
-            if (!before.IsFinal)
+            if (before.IsFinal)
             {
-                Add(recipient, before with { DelayNoticeSent = true });
+                continue;
+            }
+
+            // Also of those who do not want to be told: the question is settled.
+            Add(recipient, before with { DelayNoticeSent = true });
+            if (ReportPolicy.IsWanted(ReportKind.Delay, message.Envelope, recipient))
+            {
                 services.Recorder.Write(MailEventKind.Delayed, message, recipient, SiteKey, outcome, before.Attempts, now);
             }
         }

@@ -1,5 +1,4 @@
 using System.Buffers;
-using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
 
 namespace HighPerfMta.Engine.Delivery;
@@ -27,7 +26,7 @@ internal sealed partial class SmtpCourier
 
         int commands = 0;
         long octets = 0;
-        int left = Math.Min(_options.PipelinedMessages - 1, _options.MessagesPerConnection - _transactions);
+        int left = Math.Min(_options.PipelinedMessages - 1, MostTransactions - _transactions);
         for (DeliveryTask? next = task.Next; next is not null && left > 0; next = next.Next, left--)
         {
             commands += next.RecipientCount + 3;
@@ -47,7 +46,7 @@ internal sealed partial class SmtpCourier
     }
 
     /// <summary>Nothing about the transaction has to be decided or read before it begins.</summary>
-    private bool GoesAsItIs(DeliveryTask task) => !(_peerCan.Size < task.Message.Size) && ChooseParameters(task) == default;
+    private bool GoesAsItIs(DeliveryTask task) => !(_peerCan.Size < task.Message.Size) && Refusal(task.Message.Envelope) is null && FitsLimits(task) && ChooseParameters(task) == default;
 
     private bool TryWriteWhole(DeliveryTask task, ref long octets)
     {
@@ -73,21 +72,20 @@ internal sealed partial class SmtpCourier
 
     private void WriteAheadEnvelope(DeliveryTask task)
     {
-        Envelope envelope = task.Message.Envelope;
         if (_peerCan.Chunking)
         {
             _link!.Write("RSET\r\n"u8);
         }
 
-        EnvelopeWriter.Mail(_link!.Output, envelope.Sender, _peerCan.SizeExtension ? task.Message.Size : -1, _eightBit, _utf8);
+        WriteMail(task);
         for (int i = 0; i < task.RecipientCount; i++)
         {
-            EnvelopeWriter.Rcpt(_link.Output, envelope.Recipients[task.RecipientIndexes[i]]);
+            WriteRcpt(task, i);
         }
 
         if (!_peerCan.Chunking)
         {
-            _link.Write("DATA\r\n"u8);
+            _link!.Write("DATA\r\n"u8);
         }
     }
 

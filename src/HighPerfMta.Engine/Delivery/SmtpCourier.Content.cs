@@ -24,6 +24,13 @@ internal sealed partial class SmtpCourier
             return new ValueTask<bool>(false);
         }
 
+        if (Refusal(envelope) is { } refusal)
+        {
+            Decide(task, refusal);
+            return new ValueTask<bool>(false);
+        }
+
+        KeepWithinLimits(task);
         (bool lacksUtf8, bool lacksEightBit) = ChooseParameters(task);
         return lacksUtf8 || lacksEightBit ? FitAsync(task, envelope.Sender is { NeedsSmtpUtf8: true }, lacksUtf8, lacksEightBit, cancellation) : new ValueTask<bool>(true);
     }
@@ -35,7 +42,7 @@ internal sealed partial class SmtpCourier
         bool utf8 = envelope.SmtpUtf8 || envelope.Sender is { NeedsSmtpUtf8: true } || AnyRecipientNeedsUtf8(task);
         bool eightBit = envelope.Body == BodyEncoding.EightBitMime;
         _utf8 = utf8 && _peerCan.SmtpUtf8;
-        _eightBit = eightBit && _peerCan.EightBitMime;
+        _body = eightBit && !_peerCan.EightBitMime ? BodyEncoding.SevenBit : envelope.Body;
         return (utf8 && !_peerCan.SmtpUtf8, eightBit && !_peerCan.EightBitMime);
     }
 

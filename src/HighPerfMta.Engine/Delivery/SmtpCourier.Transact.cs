@@ -20,7 +20,7 @@ internal sealed partial class SmtpCourier
     private const long InlineLimit = 32 << 10;
 
     private bool _utf8;
-    private bool _eightBit;
+    private BodyEncoding _body;
     private bool _inline;
 
     /// <summary>Octets of the message have left already.</summary>
@@ -106,6 +106,7 @@ internal sealed partial class SmtpCourier
     private void BeginTransaction(DeliveryTask task, SentAhead ahead)
     {
         _transactions++;
+        task.PassesDsn = _peerCan.Dsn;
         _answered = false;
         _resetRefused = false;
         _bodyBegun = false;
@@ -184,18 +185,17 @@ internal sealed partial class SmtpCourier
 
     private ValueTask WriteCommandAsync(DeliveryTask task, int place, CancellationToken cancellation)
     {
-        Envelope envelope = task.Message.Envelope;
         if (place == Reset)
         {
             _link!.Write("RSET\r\n"u8);
         }
         else if (place == Mail)
         {
-            EnvelopeWriter.Mail(_link!.Output, envelope.Sender, _peerCan.SizeExtension ? task.Message.Size : -1, _eightBit, _utf8);
+            WriteMail(task);
         }
         else if (place < task.RecipientCount)
         {
-            EnvelopeWriter.Rcpt(_link!.Output, envelope.Recipients[task.RecipientIndexes[place]]);
+            WriteRcpt(task, place);
         }
         else if (_inline)
         {
@@ -207,6 +207,20 @@ internal sealed partial class SmtpCourier
         }
 
         return default;
+    }
+
+    private void WriteMail(DeliveryTask task)
+    {
+        Envelope envelope = task.Message.Envelope;
+        EnvelopeWriter.Mail(_link!.Output, envelope.Sender, _peerCan.SizeExtension ? task.Message.Size : -1, _body, _utf8, envelope.Parameters, _peerCan,
+            envelope.Parameters?.DeliverBy is null ? default : services.Time.GetUtcNow());
+    }
+
+    private void WriteRcpt(DeliveryTask task, int place)
+    {
+        Envelope envelope = task.Message.Envelope;
+        int recipient = task.RecipientIndexes[place];
+        EnvelopeWriter.Rcpt(_link!.Output, envelope.Recipients[recipient], envelope.Parameters?.Of(recipient), _peerCan);
     }
 
     private DeliveryStage PlaceStage(DeliveryTask task, int place) =>

@@ -103,7 +103,7 @@ internal sealed partial class SmtpCourier(Site site, CourierServices services) :
         {
             await DropAsync(abort: false);
         }
-        else if (_transactions >= _options.MessagesPerConnection)
+        else if (_transactions >= MostTransactions)
         {
             await QuitAsync();
         }

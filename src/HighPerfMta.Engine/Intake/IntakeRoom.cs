@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using HighPerfMta.Engine.Observability;
-using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
 using HighPerfMta.Queue.Async;
@@ -56,7 +55,8 @@ public sealed partial class IntakeRoom(IMailQueue queue, IEventLog events, TimeP
         string sender = envelope.Sender?.ToString() ?? "";
         string? source = envelope.ClientAddress?.ToString();
         DateTimeOffset now = time.GetUtcNow();
-        foreach (EmailAddress recipient in envelope.Recipients)
+        EnvelopeParameters? parameters = envelope.Parameters;
+        for (int i = 0; i < envelope.Recipients.Length; i++)
         {
             events.Write(new MailEvent
             {
@@ -64,12 +64,14 @@ public sealed partial class IntakeRoom(IMailQueue queue, IEventLog events, TimeP
                 Kind = MailEventKind.Accepted,
                 Id = envelope.Id,
                 Sender = sender,
-                Recipient = recipient.ToString(),
+                Recipient = envelope.Recipients[i].ToString(),
                 Source = source,
                 Tls = envelope.Tls,
                 User = envelope.User,
                 Submitter = envelope.Submitter,
                 Forwarded = envelope.Forwarded,
+                Parameters = parameters,
+                RecipientParameters = parameters?.Of(i),
                 Size = message.Size,
             });
         }

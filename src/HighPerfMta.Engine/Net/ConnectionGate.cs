@@ -12,6 +12,22 @@ public enum Admission
 
     /// <summary>This address has all it may have.</summary>
     TooManyFromAddress,
+
+    /// <summary>This network has all it may have.</summary>
+    TooManyFromNetwork,
+}
+
+/// <summary>Which limits hold for a connection; each also counts what it limits.</summary>
+public enum AdmissionLimits
+{
+    /// <summary>That of all connections alone.</summary>
+    Total,
+
+    /// <summary>That of the client's address as well.</summary>
+    Address,
+
+    /// <summary>That of the client's network (<see cref="ClientKey.NetworkOf"/>) besides.</summary>
+    Network,
 }
 
 /// <summary>
@@ -26,17 +42,21 @@ public sealed class ConnectionGate : IDisposable
     private readonly SemaphoreSlim _places;
     private readonly Lock _lock = new();
     private readonly Dictionary<IPAddress, int> _byAddress = [];
+    private readonly Dictionary<UInt128, int> _byNetwork = [];
     private readonly int _total;
     private readonly int _perAddress;
+    private readonly int _perNetwork;
     private int _admitted;
 
     /// <param name="total">Connections in all; see <see cref="DescriptorLimit.ConnectionsBelow"/>.</param>
     /// <param name="perAddress">Connections of one client address.</param>
-    public ConnectionGate(int total, int perAddress)
+    /// <param name="perNetwork">Connections of one network.</param>
+    public ConnectionGate(int total, int perAddress, int perNetwork = int.MaxValue)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(total, 1);
         _total = total;
         _perAddress = perAddress;
+        _perNetwork = perNetwork;
         _places = new SemaphoreSlim((int)Math.Min((long)total + RefusalPlaces, int.MaxValue));
     }
 
@@ -46,11 +66,23 @@ public sealed class ConnectionGate : IDisposable
     /// <summary>Places that are free to accept into.</summary>
     public int FreePlaces => _places.CurrentCount;
 
+    /// <summary>Addresses and networks that are counted now: no more than there are connections.</summary>
+    internal (int Addresses, int Networks) Counted
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return (_byAddress.Count, _byNetwork.Count);
+            }
+        }
+    }
+
     /// <summary>Takes a place before accept; give it back with <see cref="Leave"/>.</summary>
     public Task EnterAsync(CancellationToken cancellation) => _places.WaitAsync(cancellation);
 
     /// <summary>Decides about an accepted connection; the address is already free of IPv4-mapped form.</summary>
-    public Admission Admit(IPAddress address)
+    public Admission Admit(IPAddress address, AdmissionLimits limits = AdmissionLimits.Address)
     {
         lock (_lock)
         {
@@ -59,34 +91,44 @@ public sealed class ConnectionGate : IDisposable
                 return Admission.TooMany;
             }
 
-            int count = _byAddress.GetValueOrDefault(address);
-            if (count >= _perAddress)
+            if (limits >= AdmissionLimits.Address && _byAddress.GetValueOrDefault(address) >= _perAddress)
             {
                 return Admission.TooManyFromAddress;
             }
 
-            _byAddress[address] = count + 1;
+            if (limits >= AdmissionLimits.Network && !TryAdd(_byNetwork, ClientKey.NetworkOf(ClientKey.Of(address)), _perNetwork))
+            {
+                return Admission.TooManyFromNetwork;
+            }
+
+            if (limits >= AdmissionLimits.Address)
+            {
+                TryAdd(_byAddress, address, _perAddress);
+            }
+
             _admitted++;
             return Admission.Admitted;
         }
     }
 
     /// <summary>Gives the place back; <paramref name="admitted"/> is the address when it was admitted, else null.</summary>
-    public void Leave(IPAddress? admitted)
+    /// <param name="admitted">As it was given to <see cref="Admit"/>.</param>
+    /// <param name="limits">The same.</param>
+    public void Leave(IPAddress? admitted, AdmissionLimits limits = AdmissionLimits.Address)
     {
         if (admitted is not null)
         {
             lock (_lock)
             {
                 _admitted--;
-                int count = _byAddress[admitted] - 1;
-                if (count == 0)
+                if (limits >= AdmissionLimits.Address)
                 {
-                    _byAddress.Remove(admitted);
+                    Remove(_byAddress, admitted);
                 }
-                else
+
+                if (limits >= AdmissionLimits.Network)
                 {
-                    _byAddress[admitted] = count;
+                    Remove(_byNetwork, ClientKey.NetworkOf(ClientKey.Of(admitted)));
                 }
             }
         }
@@ -95,4 +137,31 @@ public sealed class ConnectionGate : IDisposable
     }
 
     public void Dispose() => _places.Dispose();
+
+    private static bool TryAdd<TKey>(Dictionary<TKey, int> counts, TKey key, int most)
+        where TKey : notnull
+    {
+        int count = counts.GetValueOrDefault(key);
+        if (count >= most)
+        {
+            return false;
+        }
+
+        counts[key] = count + 1;
+        return true;
+    }
+
+    private static void Remove<TKey>(Dictionary<TKey, int> counts, TKey key)
+        where TKey : notnull
+    {
+        int count = counts[key] - 1;
+        if (count == 0)
+        {
+            counts.Remove(key);
+        }
+        else
+        {
+            counts[key] = count;
+        }
+    }
 }

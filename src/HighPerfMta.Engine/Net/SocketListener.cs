@@ -17,7 +17,14 @@ public sealed partial class SocketListener : IAsyncDisposable
 
     private static readonly TimeSpan ErrorPause = TimeSpan.FromMilliseconds(75);
 
+    /// <summary>Takes the next connection; as <see cref="TcpSocket.TryAccept"/>.</summary>
+    internal delegate TcpSocket? Acceptor(Socket listener, SocketAddress peer, out IPEndPoint? remote);
+
+    /// <summary>Accept errors that are told; out of descriptors there is one at every pause.</summary>
+    private static readonly TimeSpan ErrorLineInterval = TimeSpan.FromMinutes(1);
+
     private readonly Socket _socket;
+    private readonly Acceptor _accept;
     private readonly ConnectionGate _gate;
     private readonly Action<PipeSocketConnection> _accepted;
     private readonly TimeProvider _time;
@@ -29,6 +36,8 @@ public sealed partial class SocketListener : IAsyncDisposable
     private Task _loop = Task.CompletedTask;
     private int _inline;
     private int _disposed;
+    private int _errors;
+    private long _toldAt;
 
     /// <summary>Binds and listens; connections queue up until <see cref="Start"/>.</summary>
     /// <param name="address">Where to listen; port 0 takes a free one. IPv6 listens for IPv6 alone.</param>
@@ -38,8 +47,15 @@ public sealed partial class SocketListener : IAsyncDisposable
     /// <param name="logger">Accept errors.</param>
     /// <exception cref="SocketException">The address cannot be bound.</exception>
     public SocketListener(IPEndPoint address, ConnectionGate gate, Action<PipeSocketConnection> accepted, TimeProvider time, ILogger logger)
+        : this(address, gate, accepted, time, logger, TcpSocket.TryAccept)
+    {
+    }
+
+    /// <inheritdoc cref="SocketListener(IPEndPoint, ConnectionGate, Action{PipeSocketConnection}, TimeProvider, ILogger)"/>
+    internal SocketListener(IPEndPoint address, ConnectionGate gate, Action<PipeSocketConnection> accepted, TimeProvider time, ILogger logger, Acceptor accept)
     {
         ArgumentNullException.ThrowIfNull(address);
+        _accept = accept;
         _gate = gate;
         _accepted = accepted;
         _time = time;
@@ -143,7 +159,7 @@ public sealed partial class SocketListener : IAsyncDisposable
                     _gate.Leave(null);
                 }
 
-                AcceptFailed(_logger, e, Endpoint);
+                Tell(e);
                 await PauseAsync(stop);
             }
         }
@@ -160,13 +176,22 @@ public sealed partial class SocketListener : IAsyncDisposable
                 await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
             }
 
-            if (TcpSocket.TryAccept(_socket, _peer, out IPEndPoint? remote) is { } socket)
+            if (_accept(_socket, _peer, out IPEndPoint? remote) is { } socket)
             {
                 return PipeSocketConnection.Create(socket, remote);
             }
 
             _inline = 0;
             await _signals.Readable.WaitAsync();
+        }
+    }
+
+    private void Tell(Exception error)
+    {
+        if (_errors++ == 0 || _time.GetElapsedTime(_toldAt) >= ErrorLineInterval)
+        {
+            _toldAt = _time.GetTimestamp();
+            AcceptFailed(_logger, error, Endpoint, _errors);
         }
     }
 
@@ -182,6 +207,6 @@ public sealed partial class SocketListener : IAsyncDisposable
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "accept on {Endpoint} failed; going on")]
-    private static partial void AcceptFailed(ILogger logger, Exception exception, IPEndPoint endpoint);
+    [LoggerMessage(Level = LogLevel.Error, Message = "accept on {Endpoint} failed; going on ({Count} times so far)")]
+    private static partial void AcceptFailed(ILogger logger, Exception exception, IPEndPoint endpoint, int count);
 }

@@ -41,6 +41,12 @@ public readonly record struct MailEvent
     /// <summary>What XFORWARD said of the client before the client.</summary>
     public ClientAttributes? Forwarded { get; init; }
 
+    /// <summary>What MAIL asked for beyond a plain transaction.</summary>
+    public EnvelopeParameters? Parameters { get; init; }
+
+    /// <summary>What RCPT asked for of the recipient.</summary>
+    public RecipientParameters? RecipientParameters { get; init; }
+
     public int? Attempt { get; init; }
 
     public int? Code { get; init; }

@@ -35,6 +35,29 @@ internal static class MailEventJson
             WriteForwarded(json, forwarded);
         }
 
+        if (e.Parameters is { } parameters)
+        {
+            WriteText(json, "ret"u8, NullIfEmpty(parameters.ReturnText));
+            WriteText(json, "envid"u8, parameters.EnvelopeId);
+            WriteText(json, "by"u8, ByText(parameters));
+            if (parameters.ReleaseAt is { } release)
+            {
+                json.WriteString("release_at"u8, release.UtcDateTime);
+            }
+
+            WriteNumber(json, "mt_priority"u8, parameters.Priority);
+            if (parameters.RequireTls)
+            {
+                json.WriteBoolean("requiretls"u8, true);
+            }
+        }
+
+        if (e.RecipientParameters is { } asked)
+        {
+            WriteText(json, "notify"u8, NullIfEmpty(asked.NotifyText));
+            WriteText(json, "orcpt"u8, asked.OriginalRecipient);
+        }
+
         WriteNumber(json, "attempt"u8, e.Attempt);
         WriteNumber(json, "code"u8, e.Code);
         WriteText(json, "enhanced"u8, e.Enhanced);
@@ -60,6 +83,12 @@ internal static class MailEventJson
         WriteText(json, "source"u8, forwarded.Source);
         json.WriteEndObject();
     }
+
+    /// <summary>The time and the mode of BY; null: it was not given.</summary>
+    internal static string? ByText(EnvelopeParameters parameters) =>
+        parameters.DeliverBy is { } by ? $"{by.At.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", System.Globalization.CultureInfo.InvariantCulture)};{by.Mode}" : null;
+
+    private static string? NullIfEmpty(string text) => text.Length == 0 ? null : text;
 
     private static void WriteText(Utf8JsonWriter json, ReadOnlySpan<byte> name, string? value)
     {

@@ -1,6 +1,5 @@
 using System.Buffers;
 using HighPerfMta.Engine.Intake;
-using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Reports;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
@@ -19,12 +18,21 @@ namespace HighPerfMta.Engine.Reports;
 /// <param name="time">The clock.</param>
 /// <param name="logger">Is told when an original header cannot be read.</param>
 /// <param name="expire">How long delivery is tried, for the words of a delay notice; null leaves them out.</param>
-public sealed partial class ReportsRoom(IIntake intake, IMailQueue queue, string hostname, TimeProvider time, ILogger logger, TimeSpan? expire = null) : IReports
+/// <param name="returnSize">Octets of the largest message that is returned whole to a sender who asks for that.</param>
+public sealed partial class ReportsRoom(
+    IIntake intake, IMailQueue queue, string hostname, TimeProvider time, ILogger logger, TimeSpan? expire = null, long returnSize = ReportsRoom.DefaultReturnSize) : IReports
 {
+    public const long DefaultReturnSize = 1 << 20;
+
     public async ValueTask<bool> SendAsync(
         ReportKind kind, QueuedMessage message, IReadOnlyList<(int Recipient, DeliveryOutcome Outcome)> recipients, CancellationToken cancellation)
     {
         Envelope original = message.Envelope;
+        if (original.Parameters is not null)
+        {
+            recipients = [.. recipients.Where(r => ReportPolicy.IsWanted(kind, original, r.Recipient))];
+        }
+
         if (original.Sender is not { } sender || recipients.Count == 0)
         {
             return false;
@@ -39,7 +47,7 @@ public sealed partial class ReportsRoom(IIntake intake, IMailQueue queue, string
         DateTimeOffset now = time.GetUtcNow();
         DeliveryReportInput input = new()
         {
-            Action = kind == ReportKind.Failure ? ReportAction.Failed : ReportAction.Delayed,
+            Action = ActionOf(kind),
             ReportingMta = hostname,
             ReportId = id,
             Date = now,
@@ -52,11 +60,53 @@ public sealed partial class ReportsRoom(IIntake intake, IMailQueue queue, string
             Recipients = Describe(message, recipients, now),
             OriginalHeaders = await ReadHeaderAsync(message, cancellation),
             SmtpUtf8 = original.SmtpUtf8,
+            OriginalEnvelopeId = original.Parameters?.EnvelopeId is { } envelopeId ? Xtext.Decode(envelopeId) : null,
+            Returned = kind == ReportKind.Failure ? await ChooseReturnAsync(message, cancellation) : ReturnedMessage.Headers,
         };
         ArrayBufferWriter<byte> text = new(4096 + input.OriginalHeaders.Length);
-        DeliveryReport.Compose(text, input);
-        await EnterAsync(text.WrittenMemory, sender, input, cancellation);
+        await EnterAsync(text, message, input, cancellation);
         return true;
+    }
+
+    private static ReportAction ActionOf(ReportKind kind) => kind switch
+    {
+        ReportKind.Failure => ReportAction.Failed,
+        ReportKind.Delay => ReportAction.Delayed,
+        ReportKind.Relayed => ReportAction.Relayed,
+        _ => ReportAction.Delivered,
+    };
+
+    /// <summary>The whole message when the sender asks for it (RET=FULL), if it can be returned and is not too large (RFC 3461 §6.2).</summary>
+    private async ValueTask<ReturnedMessage> ChooseReturnAsync(QueuedMessage message, CancellationToken cancellation)
+    {
+        // What may go over TLS alone is not sent back by ways that nobody knows (RFC 8689 §5).
+        if (message.Envelope.Parameters is not { Return: ReturnContent.Full, RequireTls: false } || message.Envelope.Body == BodyEncoding.BinaryMime || message.Size > returnSize)
+        {
+            return ReturnedMessage.Headers;
+        }
+
+        try
+        {
+            using BodyReader body = queue.OpenBody(message);
+            while (true)
+            {
+                ReadOnlyMemory<byte> piece = await body.ReadAsync(cancellation);
+                if (piece.IsEmpty)
+                {
+                    return ReturnedMessage.SevenBit;
+                }
+
+                if (!System.Text.Ascii.IsValid(piece.Span))
+                {
+                    return ReturnedMessage.EightBit;
+                }
+            }
+        }
+        catch (RecordUnreadableException error) when (!error.IsUnserved)
+        {
+            HeaderUnreadable(logger, error, message.Id);
+            return ReturnedMessage.Headers;
+        }
     }
 
     private static ReportedRecipient[] Describe(QueuedMessage message, IReadOnlyList<(int Recipient, DeliveryOutcome Outcome)> recipients, DateTimeOffset now)
@@ -68,25 +118,35 @@ public sealed partial class ReportsRoom(IIntake intake, IMailQueue queue, string
             RecipientState state = message.GetRecipient(recipient);
 
             // The state of a failure at a peer does not count the attempt that failed yet; expiry and delay are no attempts.
-            bool attempted = outcome.IsPermanent && outcome.Stage is not (DeliveryStage.Expiry or DeliveryStage.Operator);
+            bool attempted = outcome.Status != DeliveryStatus.Deferred && outcome.Stage is not (DeliveryStage.Expiry or DeliveryStage.Operator);
             int attempts = state.Attempts + (attempted ? 1 : 0);
-            described[i] = new ReportedRecipient(message.Envelope.Recipients[recipient], outcome, attempted ? now : null, attempts);
+            described[i] = new ReportedRecipient(
+                message.Envelope.Recipients[recipient], outcome, attempted ? now : null, attempts, message.Envelope.Parameters?.Of(recipient)?.OriginalRecipient);
         }
 
         return described;
     }
 
-    private async ValueTask EnterAsync(ReadOnlyMemory<byte> text, EmailAddress sender, DeliveryReportInput input, CancellationToken cancellation)
+    private async ValueTask EnterAsync(ArrayBufferWriter<byte> text, QueuedMessage message, DeliveryReportInput input, CancellationToken cancellation)
     {
         using IncomingMessage incoming = intake.Begin();
-        await incoming.WriteAsync(text, cancellation);
+        if (input.Returned == ReturnedMessage.Headers)
+        {
+            DeliveryReport.Compose(text, input);
+            await incoming.WriteAsync(text.WrittenMemory, cancellation);
+        }
+        else
+        {
+            await WriteWithMessageAsync(incoming, text, message, input, cancellation);
+        }
+
         Envelope envelope = new()
         {
             Id = input.ReportId,
             Sender = null,
-            Recipients = [sender],
+            Recipients = [input.To],
             ReceivedAt = input.Date,
-            Body = input.NeedsSmtpUtf8 ? BodyEncoding.EightBitMime : BodyEncoding.SevenBit,
+            Body = input.IsEightBit ? BodyEncoding.EightBitMime : BodyEncoding.SevenBit,
             SmtpUtf8 = input.NeedsSmtpUtf8,
         };
         (SmtpReply? refusal, _) = await intake.CommitAsync(incoming, envelope, ReadOnlyMemory<byte>.Empty);
@@ -94,6 +154,26 @@ public sealed partial class ReportsRoom(IIntake intake, IMailQueue queue, string
         {
             throw Unavailable(refusal);
         }
+    }
+
+    private async ValueTask WriteWithMessageAsync(
+        IncomingMessage incoming, ArrayBufferWriter<byte> text, QueuedMessage message, DeliveryReportInput input, CancellationToken cancellation)
+    {
+        // Nobody who wrote the message could guess it: there is no need to look for it there.
+        string boundary = "=_" + System.Security.Cryptography.RandomNumberGenerator.GetHexString(32);
+        DeliveryReport.Begin(text, input, boundary);
+        await incoming.WriteAsync(text.WrittenMemory, cancellation);
+        using (BodyReader body = queue.OpenBody(message))
+        {
+            while (await body.ReadAsync(cancellation) is { IsEmpty: false } piece)
+            {
+                await incoming.WriteAsync(piece, cancellation);
+            }
+        }
+
+        text.ResetWrittenCount();
+        DeliveryReport.End(text, boundary);
+        await incoming.WriteAsync(text.WrittenMemory, cancellation);
     }
 
     /// <summary>The message up to its empty line, at most <see cref="DeliveryReport.MaxHeaders"/> octets; empty when it cannot be read.</summary>

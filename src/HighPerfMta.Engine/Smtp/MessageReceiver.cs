@@ -30,6 +30,7 @@ internal sealed class MessageReceiver : IDisposable
     private byte[]? _scrap;
     private long _taken;
     private SmtpReply? _storageRefusal;
+    private bool _binary;
 
     public MessageReceiver(IIntake intake, LimitOptions limits, HeaderRules rules)
     {
@@ -39,10 +40,12 @@ internal sealed class MessageReceiver : IDisposable
     }
 
     /// <summary>Begins a message; the one before it has ended or is given up.</summary>
+    /// <param name="body">Lines, or any octets, which are stored as they are.</param>
     /// <param name="smtpUtf8">The envelope has SMTPUTF8.</param>
-    public void Begin(bool smtpUtf8)
+    public void Begin(BodyEncoding body, bool smtpUtf8)
     {
         Dispose();
+        _binary = body == BodyEncoding.BinaryMime;
         _dots = new DotReader(_limits.TextLine);
         _lines = new LineChecker(_limits.TextLine);
         _headers = default;
@@ -118,17 +121,21 @@ internal sealed class MessageReceiver : IDisposable
     {
         foreach (ReadOnlyMemory<byte> segment in octets)
         {
-            _lines.Check(segment.Span);
+            if (!_binary)
+            {
+                _lines.Check(segment.Span);
+            }
+
             Count(segment.Span);
             await (FiltersBcc ? StoreFilteredAsync(segment) : StoreAsync(segment));
         }
     }
 
-    /// <summary>Ends a message that came by BDAT: a missing final CRLF is added, a CR left without its LF is refused.</summary>
+    /// <summary>Ends a message that came by BDAT: a missing final CRLF is added, a CR left without its LF is refused. A binary one ends as it does.</summary>
     public async ValueTask EndChunksAsync()
     {
         EndHeader();
-        if (_lines.Finish() != DotStatus.NeedMore)
+        if (!_binary && _lines.Finish() != DotStatus.NeedMore)
         {
             Drop();
             return;
@@ -140,7 +147,7 @@ internal sealed class MessageReceiver : IDisposable
             await StoreAsync(held.AsMemory(0, _bcc.Finish(held)));
         }
 
-        if (Length > 0 && !_lines.EndsWithCrLf)
+        if (!_binary && Length > 0 && !_lines.EndsWithCrLf)
         {
             await StoreAsync(CrLf);
         }

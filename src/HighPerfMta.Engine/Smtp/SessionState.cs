@@ -36,6 +36,7 @@ internal static class StateTable
     // Columns: Fresh, Ready, Sender, Recipients, Chunks, DeadChunks. A verb that is not listed is legal everywhere.
     private static readonly SmtpReply?[]?[] Rows = Build(
         (SmtpVerb.Auth, [Replies.NeedHello, null, AuthReplies.NotNow, AuthReplies.NotNow, AuthReplies.NotNow, AuthReplies.NotNow]),
+        (SmtpVerb.Etrn, [Replies.NeedHello, null, Replies.TransactionUnderWay, Replies.TransactionUnderWay, Replies.TransactionUnderWay, Replies.TransactionUnderWay]),
         (SmtpVerb.Mail, [Replies.NeedHello, null, Replies.NestedMail, Replies.NestedMail, Replies.NestedMail, Replies.NestedMail]),
         (SmtpVerb.Rcpt, [Replies.NeedHello, Replies.NeedMail, null, null, Replies.BadSequence, Replies.BadSequence]),
         (SmtpVerb.Data, [Replies.NeedHello, Replies.NeedMail, Replies.NeedRecipient, null, Replies.DataAfterBdat, Replies.DataAfterBdat]),
@@ -46,7 +47,7 @@ internal static class StateTable
 
     private static SmtpReply?[]?[] Build(params (SmtpVerb Verb, SmtpReply?[] Row)[] rows)
     {
-        SmtpReply?[]?[] table = new SmtpReply?[]?[(int)SmtpVerb.Xforward + 1];
+        SmtpReply?[]?[] table = new SmtpReply?[]?[(int)SmtpVerb.Etrn + 1];
         foreach ((SmtpVerb verb, SmtpReply?[] row) in rows)
         {
             System.Diagnostics.Debug.Assert(row.Length == States);

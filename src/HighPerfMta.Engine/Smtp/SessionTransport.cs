@@ -21,12 +21,14 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
     private const int Reading = 1;
     private const int Flushing = 2;
     private const int Handshaking = 3;
+    private const int Pausing = 4;
 
     private volatile PipeReader _input = connection.Input;
     private PipeWriter _output = connection.Output;
     private volatile int _wait;
     private volatile bool _timedOut;
     private int _unflushed;
+    private TaskCompletionSource? _pause;
 
     /// <summary>The last read was cancelled by its deadline.</summary>
     public bool TimedOut => _timedOut;
@@ -154,7 +156,29 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
         else
         {
             _input.CancelPendingRead();
+            EndPause();
         }
+    }
+
+    /// <summary>Begins to wait, whatever comes meanwhile. No thread is held; nothing may be read or flushed until it is over.</summary>
+    public Task PauseAsync(TimeSpan time)
+    {
+        TaskCompletionSource pause = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        Volatile.Write(ref _pause, pause);
+        _wait = Pausing;
+        wheel.Set(this, time);
+        return pause.Task;
+    }
+
+    /// <summary>Ends a pause before its time. Safe from any thread.</summary>
+    public void EndPause() => Volatile.Read(ref _pause)?.TrySetResult();
+
+    /// <summary>A pause is over.</summary>
+    public void Resume()
+    {
+        _wait = None;
+        wheel.Clear(this);
+        _pause = null;
     }
 
     protected internal override void OnDeadline()
@@ -171,6 +195,9 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
                 break;
             case Flushing:
                 connection.Abort();
+                break;
+            case Pausing:
+                EndPause();
                 break;
         }
     }

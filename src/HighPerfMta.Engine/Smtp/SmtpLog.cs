@@ -34,8 +34,8 @@ internal static partial class SmtpLog
     [LoggerMessage(Level = LogLevel.Warning, Message = "message from {Client} cannot be stored now, answered {Code}")]
     public static partial void CannotStore(ILogger logger, Exception exception, IPEndPoint? client, int code);
 
-    [LoggerMessage(Level = LogLevel.Debug, Message = "connection from {Client} refused: {Reason}")]
-    public static partial void ConnectionRefused(ILogger logger, IPAddress client, Net.Admission reason);
+    [LoggerMessage(Level = LogLevel.Information, Message = "{Client} was turned away: {Limit} ({Untold} more lines like this were not written)")]
+    public static partial void TurnedAway(ILogger logger, IPAddress? client, string limit, long untold);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} sessions did not end in time and were dropped")]
     public static partial void SessionsDropped(ILogger logger, int count);

@@ -1,6 +1,8 @@
 using System.Net;
 using HighPerfMta.Engine.Auth;
 using HighPerfMta.Engine.Routing;
+using HighPerfMta.Engine.Smtp.Guard;
+using HighPerfMta.Protocol.Smtp;
 
 namespace HighPerfMta.Engine.Smtp;
 
@@ -15,6 +17,9 @@ public enum ListenerProfile
 
     /// <summary>Accepts mail from clients that have logged in, and from nobody else (RFC 6409).</summary>
     Submission,
+
+    /// <summary>As <see cref="Relay"/>, by LMTP (RFC 2033): each recipient has an answer of its own.</summary>
+    Lmtp,
 }
 
 /// <summary>When a listener speaks TLS.</summary>
@@ -60,6 +65,18 @@ public sealed record ListenerOptions(IPEndPoint Address, ListenerProfile Profile
 
     /// <summary>Whether clients may log in, and how.</summary>
     public AuthMode Auth { get; init; }
+
+    /// <summary>The limits of <see cref="GuardOptions"/> hold here.</summary>
+    public bool Guard { get; init; }
+
+    /// <summary>How long the greeting keeps guarded clients waiting; whoever speaks meanwhile is no mail server. Zero: they are greeted at once.</summary>
+    public TimeSpan GreetDelay { get; init; }
+
+    /// <summary>VRFY is answered, with what tells nothing; false: it is refused.</summary>
+    public bool Vrfy { get; init; } = true;
+
+    /// <summary>Extensions that are offered here, as far as they are possible on a listener of the profile; those that every server has are not among them.</summary>
+    public SmtpExtensions Extensions { get; init; } = ExtensionLines.Usual;
 }
 
 /// <summary>Who may send where: <c>[relay]</c>.</summary>
@@ -133,6 +150,8 @@ public sealed record SmtpServerOptions
     public SubmissionOptions Submission { get; init; } = new();
 
     public HeaderOptions Header { get; init; } = new();
+
+    public GuardOptions Guard { get; init; } = new();
 
     /// <summary>A recipient whose route is <c>reject</c> is refused at RCPT, so that nobody needs a report. Null: no such route.</summary>
     public IRouteTable? Routes { get; init; }

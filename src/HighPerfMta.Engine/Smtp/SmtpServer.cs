@@ -7,6 +7,7 @@ using HighPerfMta.Engine.Intake;
 using HighPerfMta.Engine.Net;
 using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Observability;
+using HighPerfMta.Engine.Smtp.Guard;
 using HighPerfMta.Protocol.Proxy;
 using HighPerfMta.Protocol.Smtp;
 using Microsoft.Extensions.Logging;
@@ -36,6 +37,13 @@ public sealed class SmtpServer : IAsyncDisposable
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private bool _stopping;
 
+    /// <summary>Who starts the queue for a domain (ETRN); null: it is refused. Before <see cref="Start"/>.</summary>
+    public QueueStarter? QueueStarter
+    {
+        get => _context.QueueStarter;
+        set => _context.QueueStarter = value;
+    }
+
     public SmtpServer(
         SmtpServerOptions options, IIntake intake, IEventLog events, DeadlineWheel wheel, TimeProvider time, ILoggerFactory loggers, IMeterFactory? meters = null,
         TlsAcceptor? tls = null, AuthenticationRoom? auth = null)
@@ -62,7 +70,7 @@ public sealed class SmtpServer : IAsyncDisposable
             SmtpLog.ConnectionsCapped(_logger, configured, descriptors, effective);
         }
 
-        _gate = new ConnectionGate(effective, options.Limits.ConnectionsPerIp);
+        _gate = new ConnectionGate(effective, options.Limits.ConnectionsPerIp, options.Guard.NetworkConnections);
     }
 
     /// <summary>The bound addresses in the order of <see cref="SmtpServerOptions.Listeners"/>, real ports included; empty before <see cref="Start"/>.</summary>
@@ -81,6 +89,9 @@ public sealed class SmtpServer : IAsyncDisposable
     }
 
     internal ConnectionGate Gate => _gate;
+
+    /// <summary>Reads the files of <c>guard.allow_files</c> and <c>guard.deny_files</c> now. False: there are none.</summary>
+    public bool ReloadLists() => _context.Guard.ReloadLists();
 
     /// <summary>Binds every listener, then begins to accept on all of them.</summary>
     /// <exception cref="SocketException">An address cannot be bound; its <see cref="Exception.Data"/> holds it as "address". Nothing is left listening.</exception>
@@ -147,6 +158,7 @@ public sealed class SmtpServer : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await StopAsync(new CancellationToken(canceled: true));
+        _context.Guard.Dispose();
         _context.Metrics.Dispose();
         _gate.Dispose();
     }
@@ -197,10 +209,12 @@ public sealed class SmtpServer : IAsyncDisposable
     private async Task RunAsync(PipeSocketConnection connection, ListenerOptions listener)
     {
         IPAddress? admitted = null;
+        AdmissionLimits limits = AdmissionLimits.Address;
         try
         {
             _context.Metrics.Connections.Add(1);
             IPAddress client = RelayPolicy.Normalize(connection.Remote!.Address);
+            IPAddress? named = client;
             ProxyHeader? origin = null;
             if (RelayPolicy.Holds(listener.ProxyProtocol, client))
             {
@@ -212,17 +226,18 @@ public sealed class SmtpServer : IAsyncDisposable
                 // Its limits are those of the client that it speaks for, whose name it gives or not.
                 origin = header;
                 client = RelayPolicy.Normalize(header.Source?.Address ?? client);
+                named = header.Origin == ProxyOrigin.Unknown ? null : client;
             }
 
-            Admission admission = _gate.Admit(client);
-            if (admission == Admission.Admitted)
+            SmtpReply? refusal = _context.Guard.Admit(named, listener, out limits) ?? RefusalOf(_gate.Admit(client, limits));
+            if (refusal is null)
             {
                 admitted = client;
                 await ServeAsync(connection, listener, origin);
             }
             else
             {
-                await RefuseAsync(connection, listener, client, admission);
+                await RefuseAsync(connection, listener, client, refusal);
             }
         }
         catch (Exception e) when (e is SocketException or IOException or ObjectDisposedException or InvalidOperationException)
@@ -238,9 +253,17 @@ public sealed class SmtpServer : IAsyncDisposable
         }
         finally
         {
-            _gate.Leave(admitted);
+            _gate.Leave(admitted, limits);
         }
     }
+
+    private static SmtpReply? RefusalOf(Admission admission) => admission switch
+    {
+        Admission.TooMany => Replies.TooManyConnections,
+        Admission.TooManyFromAddress => Replies.TooManyConnectionsFromAddress,
+        Admission.TooManyFromNetwork => GuardReplies.NetworkConnections,
+        _ => null,
+    };
 
     /// <summary>Null: there was none that can be used, and the connection is closed. A server that stops does not wait for one.</summary>
     private async Task<ProxyHeader?> ReadProxyHeaderAsync(PipeSocketConnection connection)
@@ -278,7 +301,11 @@ public sealed class SmtpServer : IAsyncDisposable
         else if (header is null)
         {
             _context.Metrics.ProxyFailures.Add(1, new KeyValuePair<string, object?>("cause", ProxyCauses[(int)failure]));
-            SmtpLog.NoProxyHeader(_logger, connection.Remote, failure);
+            if (_context.Guard.MayTell(connection.Remote?.Address, ProxyCauses[(int)failure]))
+            {
+                SmtpLog.NoProxyHeader(_logger, connection.Remote, failure);
+            }
+
             await connection.DisposeAsync();
         }
 
@@ -294,11 +321,17 @@ public sealed class SmtpServer : IAsyncDisposable
         }
     }
 
-    private async Task RefuseAsync(PipeSocketConnection connection, ListenerOptions listener, IPAddress client, Admission admission)
+    private async Task RefuseAsync(PipeSocketConnection connection, ListenerOptions listener, IPAddress client, SmtpReply reply)
     {
-        SmtpLog.ConnectionRefused(_logger, client, admission);
         _context.Metrics.Refused.Add(1);
-        SmtpReply reply = admission == Admission.TooMany ? Replies.TooManyConnections : Replies.TooManyConnectionsFromAddress;
+        _context.Guard.TurnedAway(reply, client);
+        if (reply == Replies.AccessDenied && _context.Guard.Options.DenyAction == DenyAction.Drop)
+        {
+            connection.Abort();
+            await connection.DisposeAsync();
+            return;
+        }
+
         WriteFirst(connection, listener, reply);
         await connection.CloseAsync(RefusalCloseLimit);
     }

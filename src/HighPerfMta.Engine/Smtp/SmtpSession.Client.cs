@@ -49,6 +49,7 @@ internal sealed partial class SmtpSession
         }
 
         IsTrusted = FindTrust();
+        FindGuard();
     }
 
     private bool FindTrust() => User is not null || (Profile != ListenerProfile.Submission && HasRight);

@@ -24,7 +24,7 @@ internal sealed partial class SmtpSession
     private MessageReceiver BeginMessage()
     {
         _receiver ??= new MessageReceiver(_context.Intake, _context.Limits, _context.HeaderRulesOf(Profile));
-        _receiver.Begin(Transaction.Mail.SmtpUtf8);
+        _receiver.Begin(Transaction.Mail.Body, Transaction.Mail.SmtpUtf8);
         return _receiver;
     }
 
@@ -32,6 +32,7 @@ internal sealed partial class SmtpSession
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<SessionEnd?> ReceiveAsync(Next kind)
     {
+        _answers = 1;
         (Wait wait, SmtpReply? reply, MessageId queued) = kind == Next.Data ? await ReceiveDataAsync() : await ReceiveChunkAsync();
         if (wait == Wait.ClientClosed)
         {
@@ -47,12 +48,23 @@ internal sealed partial class SmtpSession
         if (reply is null)
         {
             _errors = 0;
+            _guard?.Accepted();
             _context.Metrics.Accepted.Add(1);
-            _transport.WriteQueued(queued);
-            return null;
+            if (_answers == 1)
+            {
+                _transport.WriteQueued(queued);
+                return null;
+            }
+
+            return await WriteQueuedAsync(queued) ? null : SessionEnd.ClientClosed;
         }
 
-        return Write(reply) ? SessionEnd.Closed : null;
+        if (_answers == 1 ? Write(reply) : await WriteRefusedAsync(reply))
+        {
+            return SessionEnd.Closed;
+        }
+
+        return reply.Code < 500 || DelayOfError <= TimeSpan.Zero || await HoldBackAsync() ? null : SessionEnd.ClientClosed;
     }
 
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
@@ -119,6 +131,11 @@ internal sealed partial class SmtpSession
     {
         if (receiver is null)
         {
+            if (chunk.IsLast)
+            {
+                CountAnswers();
+            }
+
             return (Wait.Octets, Bdat.EndRefused(this, chunk), default);
         }
 
@@ -144,6 +161,7 @@ internal sealed partial class SmtpSession
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<(SmtpReply? Reply, MessageId Queued)> FinishAsync(MessageReceiver receiver, string stage)
     {
+        CountAnswers();
         SmtpReply? refusal = receiver.Refusal;
         MessageId id = default;
         if (refusal is null)
@@ -207,6 +225,11 @@ internal sealed partial class SmtpSession
             ClientAddress = ClientAddress,
             HeloName = HeloName,
         };
+        if (Transaction.MakeParameters() is { } parameters)
+        {
+            envelope = new EnvelopeWithParameters(envelope, parameters);
+        }
+
         string? submitter = IsTrusted ? Transaction.Mail.Submitter : null;
         return Tls is null && User is null && submitter is null && Forwarded is null
             ? envelope
@@ -223,6 +246,7 @@ internal sealed partial class SmtpSession
             ClientAddress = ClientAddress,
             Hostname = _context.Hostname,
             Esmtp = IsExtended,
+            Lmtp = IsLmtp,
             SmtpUtf8 = envelope.SmtpUtf8,
             Authenticated = User is not null,
             ClientName = ClientName,
@@ -235,8 +259,8 @@ internal sealed partial class SmtpSession
     }
 
     /// <summary>
-    /// The next octets of a message. Replies that wait (354 among them) are sent first when there are none yet. Each wait has the data time-out;
-    /// the session's own bounds a client that feeds octet by octet.
+    /// The next octets of a message. Replies that wait (354 among them) are sent first when there are none yet. Each wait has the data time-out, of guarded clients less what the message is
+    /// behind; the session's own bounds the others that feed octet by octet.
     /// </summary>
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<(Wait Wait, ReadResult Result, SmtpReply? Timeout)> WaitForOctetsAsync()
@@ -251,7 +275,8 @@ internal sealed partial class SmtpSession
                 }
 
                 _commandSince = _context.Time.GetTimestamp();
-                TimeSpan wait = TimeLeft(_context.Limits.DataTimeout, out SmtpReply timeout);
+                TimeSpan wait = TimeLeft(_context.Limits.DataTimeout - _behind, out SmtpReply timeout);
+                timeout = timeout == Replies.Timeout && _behind > TimeSpan.Zero ? GuardReplies.TooSlow : timeout;
                 if (wait <= TimeSpan.Zero)
                 {
                     return (Wait.TimedOut, default, timeout);
@@ -263,10 +288,13 @@ internal sealed partial class SmtpSession
                     _transport.AdvanceTo(result.Buffer.Start, result.Buffer.End);
                     return (Wait.TimedOut, default, timeout);
                 }
+
+                NoteWait(_commandSince);
             }
 
             if (!result.Buffer.IsEmpty)
             {
+                NoteOctets(result.Buffer.Length);
                 return (Wait.Octets, result, null);
             }
 

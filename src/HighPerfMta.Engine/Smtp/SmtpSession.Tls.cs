@@ -79,7 +79,11 @@ internal sealed partial class SmtpSession
     private SessionEnd Injected()
     {
         _context.Metrics.Injections.Add(1);
-        SmtpLog.PlainTextAfterStartTls(_context.Logger, _connection.Remote);
+        if (_context.Guard.MayTell(ClientAddress, "injection"))
+        {
+            SmtpLog.PlainTextAfterStartTls(_context.Logger, _connection.Remote);
+        }
+
         return End(Replies.PlainTextAfterStartTls);
     }
 
@@ -98,7 +102,7 @@ internal sealed partial class SmtpSession
         {
             if (!_stopRequested)
             {
-                acceptor.Report(failure, _connection.Remote, detail);
+                acceptor.Report(failure, _connection.Remote, detail, _context.Guard.MayTell(ClientAddress, TlsAcceptor.CauseOf(failure)));
             }
 
             return failure;
@@ -114,7 +118,7 @@ internal sealed partial class SmtpSession
 
     /// <summary>A server that stops begins none, and ends one that is under way: the client has nothing of it yet.</summary>
     private ValueTask<(TlsConnection? Secured, TlsFailure Failure, string Detail)> HandshakeAsync(TlsAcceptor acceptor) =>
-        _stopRequested ? new((null, TlsFailure.Closed, "")) : acceptor.AcceptAsync(_connection, Listener.ClientCertificates != ClientCertificates.Off);
+        _stopRequested ? new((null, TlsFailure.Closed, "")) : acceptor.AcceptAsync(_connection, Listener.ClientCertificates != ClientCertificates.Off, isKnown: IsKnown);
 
     /// <summary>A session begins anew, as after the connection (RFC 3207 §4.2).</summary>
     public void ForgetGreeting()
@@ -142,7 +146,11 @@ internal sealed partial class SmtpSession
         }
 
         _context.Metrics.WrongProtocol.Add(1);
-        SmtpLog.HandshakeInPlainText(_context.Logger, _connection.Remote, _connection.Local);
+        if (_context.Guard.MayTell(ClientAddress, "handshake"))
+        {
+            SmtpLog.HandshakeInPlainText(_context.Logger, _connection.Remote, _connection.Local);
+        }
+
         return true;
     }
 }

@@ -18,7 +18,7 @@ internal sealed partial class SmtpSession
 
         if (refusal is not null)
         {
-            return verb == SmtpVerb.Data ? Data.Refuse(this, refusal) : refusal;
+            return verb == SmtpVerb.Data ? Data.Refuse(this, refusal) : refusal == Replies.NeedHello && IsLmtp ? Replies.NeedLhlo : refusal;
         }
 
         switch (verb)
@@ -34,6 +34,8 @@ internal sealed partial class SmtpSession
                 return Ehlo.Handle(this, arguments);
             case SmtpVerb.Helo:
                 return Helo.Handle(this, arguments);
+            case SmtpVerb.Lhlo:
+                return Lhlo.Handle(this, arguments);
             case SmtpVerb.Rset:
                 return Rset.Handle(this, arguments);
             case SmtpVerb.Quit:
@@ -41,13 +43,15 @@ internal sealed partial class SmtpSession
             case SmtpVerb.Noop:
                 return Noop.Handle();
             case SmtpVerb.Help:
-                return Help.Handle();
+                return Help.Handle(this);
             case SmtpVerb.Vrfy:
-                return Vrfy.Handle(arguments);
+                return Vrfy.Handle(this, arguments);
             case SmtpVerb.Expn:
                 return Expn.Handle();
             case SmtpVerb.StartTls:
                 return StartTls.Handle(this, arguments);
+            case SmtpVerb.Etrn:
+                return Etrn.Handle(this, arguments);
             case SmtpVerb.Xclient:
                 return Xclient.Handle(this, arguments);
             case SmtpVerb.Xforward:

@@ -72,11 +72,12 @@ internal sealed partial class SmtpSession
         // Of a client that the balancer does not name nothing is known: it must not have the balancer's own rights.
         _addressCounts = origin?.Origin != ProxyOrigin.Unknown;
         IsTrusted = FindTrust();
+        FindGuard();
     }
 
     private enum Next : byte
     {
-        Input, Data, Chunk, Flush, Tls, Auth, Close,
+        Input, Data, Chunk, Flush, Pause, Tls, Auth, Close,
     }
 
     public SmtpContext Context => _context;
@@ -109,6 +110,7 @@ internal sealed partial class SmtpSession
     public void Abort()
     {
         _connection.Abort();
+        _transport.EndPause();
         EndWaits();
     }
 
@@ -147,6 +149,7 @@ internal sealed partial class SmtpSession
     {
         GiveBackTaken();
         Transaction.Clear();
+        _behind = TimeSpan.Zero;
         if (InTransaction)
         {
             Forwarded = null;
@@ -174,12 +177,12 @@ internal sealed partial class SmtpSession
 
     private async Task<SessionEnd> ServeAsync()
     {
-        if (await BeginAsync() is { } failed)
+        if ((await BeginAsync() ?? await AwaitGreetingAsync()) is { } failed)
         {
             return failed;
         }
 
-        _transport.Write(_context.Greeting.Wire.Span);
+        _transport.Write(Greeting.Wire.Span);
         while (true)
         {
             if (!_transport.TryRead(out ReadResult result))
@@ -225,6 +228,7 @@ internal sealed partial class SmtpSession
                 case Next.Input when result.IsCompleted:
                     return SessionEnd.ClientClosed;
                 case Next.Flush when !await _transport.FlushAsync():
+                case Next.Pause when !await HoldBackAsync():
                     return SessionEnd.ClientClosed;
                 case Next.Data or Next.Chunk:
                     if (await ReceiveAsync(next) is { } end)
@@ -315,7 +319,7 @@ internal sealed partial class SmtpSession
         if (status == LineStatus.Line)
         {
             SmtpCommand command = CommandParser.Parse(line);
-            reply = Dispatch(command.Verb, command.Arguments, ref next);
+            reply = Guarding?.CheckCommand(command.Verb) ?? Dispatch(command.Verb, command.Arguments, ref next);
             _commandSince = _context.Time.GetTimestamp();
         }
         else
@@ -341,6 +345,11 @@ internal sealed partial class SmtpSession
             return Next.Tls;
         }
 
+        if (reply.Code >= 500 && DelayOfError > TimeSpan.Zero)
+        {
+            return Next.Pause;
+        }
+
         return _transport.MustFlush ? Next.Flush : Next.Input;
     }
 
@@ -355,6 +364,11 @@ internal sealed partial class SmtpSession
             if (reply.Code >= 500 && ++_errors >= _context.Limits.Errors)
             {
                 reply = Replies.TooManyErrors;
+            }
+
+            if (reply.Close)
+            {
+                _context.Guard.TurnedAway(reply, ClientAddress);
             }
         }
 

@@ -16,21 +16,7 @@ public static partial class DeliveryReport
         text.Line("");
         text.Line($"This is the mail system at {ReportWriter.SafeToken(input.ReportingMta)}.");
         text.Line("");
-        if (input.Action == ReportAction.Failed)
-        {
-            text.Line("Your message could not be delivered to the recipients below, and it will");
-            text.Line("not be tried again. Nobody at this mail system has read it.");
-        }
-        else
-        {
-            text.Line("Your message has not been delivered yet to the recipients below.");
-            text.Line("YOU DO NOT NEED TO SEND IT AGAIN: delivery is still being tried.");
-            if (input.WillRetryUntil is { } until)
-            {
-                text.Line($"It will be tried until {MailDate.Format(until)}; you will be told if it fails.");
-            }
-        }
-
+        WriteNews(ref text, input);
         text.Line("");
         text.Line($"Message {input.OriginalId}, accepted {MailDate.Format(input.ArrivalDate)}");
         foreach (ReportedRecipient recipient in input.Recipients)
@@ -43,10 +29,41 @@ public static partial class DeliveryReport
         text.Line("");
     }
 
+    private static void WriteNews(ref ReportWriter text, DeliveryReportInput input)
+    {
+        switch (input.Action)
+        {
+            case ReportAction.Failed:
+                text.Line("Your message could not be delivered to the recipients below, and it will");
+                text.Line("not be tried again. Nobody at this mail system has read it.");
+                break;
+            case ReportAction.Relayed:
+                text.Line("Your message to the recipients below was handed over to mail systems that do");
+                text.Line("not tell of deliveries. You may hear no more of it unless it fails.");
+                break;
+            case ReportAction.Delivered:
+                text.Line("Your message was delivered to the recipients below.");
+                break;
+            default:
+                text.Line("Your message has not been delivered yet to the recipients below.");
+                text.Line("YOU DO NOT NEED TO SEND IT AGAIN: delivery is still being tried.");
+                if (input.WillRetryUntil is { } until)
+                {
+                    text.Line($"It will be tried until {MailDate.Format(until)}; you will be told if it fails.");
+                }
+
+                break;
+        }
+    }
+
     private static void WriteReason(ref ReportWriter text, ReportedRecipient recipient)
     {
         DeliveryOutcome outcome = recipient.Outcome;
-        text.Wrapped("    ", Explanations.Describe(outcome), TextWidth, 10);
+        if (outcome.Status != DeliveryStatus.Delivered)
+        {
+            text.Wrapped("    ", Explanations.Describe(outcome), TextWidth, 10);
+        }
+
         if (outcome.Code != 0)
         {
             string who = outcome.Peer.Length > 0 ? $"The server {outcome.Peer} said:" : "The server said:";
@@ -54,7 +71,7 @@ public static partial class DeliveryReport
             string code = outcome.Enhanced.IsNone ? $"{outcome.Code} " : $"{outcome.Code} {outcome.Enhanced} ";
             text.Wrapped("      ", code + outcome.Text, TextWidth, 20);
         }
-        else if (outcome.Text.Length > 0)
+        else if (outcome.Text.Length > 0 && outcome.Status != DeliveryStatus.Delivered)
         {
             text.Wrapped("    ", $"Reason: {outcome.Text}", TextWidth, 20);
         }
@@ -75,6 +92,11 @@ public static partial class DeliveryReport
         }
 
         text.Line("");
+        if (input.OriginalEnvelopeId is { } id)
+        {
+            text.Line($"Original-Envelope-Id: {id}");
+        }
+
         text.Line($"Reporting-MTA: dns; {ReportWriter.SafeToken(input.ReportingMta)}");
         if (input.ReceivedFrom.Length > 0)
         {
@@ -105,9 +127,14 @@ public static partial class DeliveryReport
     private static void WriteRecipientStatus(ref ReportWriter text, DeliveryReportInput input, ReportedRecipient recipient)
     {
         DeliveryOutcome outcome = recipient.Outcome;
+        if (recipient.OriginalRecipient is { } original)
+        {
+            text.Line($"Original-Recipient: {OriginalRecipient.Display(original, text.Utf8)}");
+        }
+
         string type = !recipient.Recipient.NeedsSmtpUtf8 ? "rfc822" : "utf-8";
         text.Address($"Final-Recipient: {type}; ", recipient.Recipient, "");
-        text.Line(input.Action == ReportAction.Failed ? "Action: failed" : "Action: delayed");
+        text.Line($"Action: {ActionWord(input.Action)}");
         text.Line($"Status: {Explanations.StatusFor(outcome, input.Action)}");
         if (outcome.Peer.Length > 0)
         {
@@ -126,6 +153,14 @@ public static partial class DeliveryReport
         }
     }
 
+    private static string ActionWord(ReportAction action) => action switch
+    {
+        ReportAction.Failed => "failed",
+        ReportAction.Delayed => "delayed",
+        ReportAction.Relayed => "relayed",
+        _ => "delivered",
+    };
+
     /// <summary>The name of the peer, without the address that may follow it in brackets.</summary>
     private static string PeerName(string peer)
     {
@@ -141,7 +176,7 @@ public static partial class DeliveryReport
     /// <summary>Diagnostic-Code with type smtp for what a server said (RFC 3464 §2.3.6); our own words go out as X-HighPerfMta.</summary>
     private static void WriteDiagnostic(ref ReportWriter text, DeliveryOutcome outcome)
     {
-        if (outcome.Code == 0 && outcome.Text.Length == 0)
+        if (outcome.Code == 0 && (outcome.Text.Length == 0 || outcome.Status == DeliveryStatus.Delivered))
         {
             return;
         }

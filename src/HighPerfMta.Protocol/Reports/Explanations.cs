@@ -8,6 +8,16 @@ internal static class Explanations
     /// <summary>One or two sentences.</summary>
     public static string Describe(DeliveryOutcome outcome)
     {
+        if (outcome is { Stage: DeliveryStage.Expiry, Status: DeliveryStatus.Deferred })
+        {
+            return "The time by which you wanted the message delivered is over.";
+        }
+
+        if (outcome is { Stage: DeliveryStage.Expiry, Enhanced.Class: 5 })
+        {
+            return "The message could not be delivered by the time that you gave, and it is returned as you asked.";
+        }
+
         if (outcome.Stage == DeliveryStage.Expiry)
         {
             return "The message waited too long: every attempt to deliver it failed for the time being, and the time allowed is over.";
@@ -21,10 +31,10 @@ internal static class Explanations
         return ForStatus(outcome.Enhanced) ?? ForStage(outcome);
     }
 
-    /// <summary>The Status field: class 5 for a failure and 4 for a delay, whatever the class of the last reply (RFC 3464 §2.3.4).</summary>
+    /// <summary>The Status field: class 5 for a failure, 4 for a delay and 2 for success, whatever the class of the last reply (RFC 3464 §2.3.4).</summary>
     public static EnhancedCode StatusFor(DeliveryOutcome outcome, ReportAction action)
     {
-        byte @class = (byte)(action == ReportAction.Failed ? 5 : 4);
+        byte @class = (byte)(action switch { ReportAction.Failed => 5, ReportAction.Delayed => 4, _ => 2 });
         if (outcome.Stage == DeliveryStage.Expiry && outcome.Enhanced.IsNone)
         {
             return new EnhancedCode(@class, 4, 7);
@@ -47,6 +57,7 @@ internal static class Explanations
         (2, 1) => "The mailbox is disabled.",
         (2, 2) => "The mailbox is full.",
         (2, 3) or (3, 4) => "The message is too large for the recipient's mail system.",
+        (3, 3) => "The recipient's mail system does not offer what you asked for.",
         (3, 1) => "The recipient's mail system is full.",
         (3, 2) => "The recipient's mail system is not accepting messages.",
         (4, 1) => "The recipient's mail system did not answer.",
@@ -55,7 +66,9 @@ internal static class Explanations
         (4, 6) => "The message is going round in circles between mail systems.",
         (4, 7) => "The message could not be delivered in the time allowed.",
         (5, 3) => "There are too many recipients for the recipient's mail system.",
+        (6, 1) or (6, 3) => "The recipient's mail system does not take messages of this form.",
         (6, 7) => "The recipient's mail system does not support internationalized addresses.",
+        (7, 30) => "You asked that the message go over secure connections only, and there is none to the recipient's mail system.",
         (7, _) => "The recipient's mail system refused the message by its policy.",
         _ => null,
     };

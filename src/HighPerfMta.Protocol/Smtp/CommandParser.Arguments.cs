@@ -12,7 +12,10 @@ public static partial class CommandParser
     private const int MaxSubmitter = 500;
 
     /// <summary>Arguments of MAIL: <c>FROM:&lt;path&gt; [parameters]</c>. Null when they are right, otherwise the refusal.</summary>
-    public static SmtpReply? ParseMail(ReadOnlySpan<byte> arguments, out MailParameters mail)
+    /// <param name="arguments">What follows the verb.</param>
+    /// <param name="mail">What was said.</param>
+    /// <param name="offered">The extensions whose parameters are recognized, besides those of every server.</param>
+    public static SmtpReply? ParseMail(ReadOnlySpan<byte> arguments, out MailParameters mail, SmtpExtensions offered = SmtpExtensions.None)
     {
         mail = default;
         SmtpReply? refusal = SplitPath(arguments, "from:"u8, out ReadOnlySpan<byte> path, out ReadOnlySpan<byte> rest);
@@ -21,7 +24,7 @@ public static partial class CommandParser
             return refusal;
         }
 
-        refusal = ParseMailParameters(rest, ref mail);
+        refusal = ParseMailParameters(rest, offered, ref mail);
         if (refusal is not null || path.IsEmpty)
         {
             return refusal;
@@ -41,19 +44,30 @@ public static partial class CommandParser
         return null;
     }
 
-    /// <summary>Arguments of RCPT: <c>TO:&lt;path&gt;</c>; no parameter of RCPT is announced. Null when they are right.</summary>
-    public static SmtpReply? ParseRcpt(ReadOnlySpan<byte> arguments, bool smtpUtf8, out EmailAddress? recipient)
+    /// <summary>Arguments of RCPT from a client that is offered no extension with parameters of it. Null when they are right.</summary>
+    public static SmtpReply? ParseRcpt(ReadOnlySpan<byte> arguments, bool smtpUtf8, out EmailAddress? recipient) =>
+        ParseRcpt(arguments, smtpUtf8, SmtpExtensions.None, out recipient, out _);
+
+    /// <summary>Arguments of RCPT: <c>TO:&lt;path&gt; [parameters]</c>. Null when they are right, otherwise the refusal.</summary>
+    /// <param name="arguments">What follows the verb.</param>
+    /// <param name="smtpUtf8">MAIL carried SMTPUTF8.</param>
+    /// <param name="offered">The extensions whose parameters are recognized.</param>
+    /// <param name="recipient">The forward-path.</param>
+    /// <param name="parameters">What the parameters say; null when there are none.</param>
+    public static SmtpReply? ParseRcpt(
+        ReadOnlySpan<byte> arguments, bool smtpUtf8, SmtpExtensions offered, out EmailAddress? recipient, out RecipientParameters? parameters)
     {
         recipient = null;
+        parameters = null;
         SmtpReply? refusal = SplitPath(arguments, "to:"u8, out ReadOnlySpan<byte> path, out ReadOnlySpan<byte> rest);
         if (refusal is not null)
         {
             return refusal;
         }
 
-        if (!rest.IsEmpty)
+        if (!rest.IsEmpty && ParseRcptParameters(rest, smtpUtf8, offered, out parameters) is { } wrong)
         {
-            return Replies.UnknownParameter;
+            return wrong;
         }
 
         if (!smtpUtf8 && !Ascii.IsValid(path))
@@ -86,7 +100,7 @@ public static partial class CommandParser
     }
 
     /// <summary>
-    /// Argument of HELO or EHLO. Clients call themselves many things, so that any printable word of at most
+    /// Argument of HELO, EHLO or LHLO. Clients call themselves many things, so that any printable word of at most
     /// <see cref="MaxHelloName"/> octets is taken and nothing is concluded from it; octets outside ASCII become "?".
     /// </summary>
     public static SmtpReply? ParseHello(SmtpVerb verb, ReadOnlySpan<byte> arguments, out string name)
@@ -94,7 +108,7 @@ public static partial class CommandParser
         name = "";
         if (arguments.IsEmpty)
         {
-            return verb == SmtpVerb.Ehlo ? Replies.EhloNeedsName : Replies.HeloNeedsName;
+            return verb switch { SmtpVerb.Ehlo => Replies.EhloNeedsName, SmtpVerb.Lhlo => Replies.LhloNeedsName, _ => Replies.HeloNeedsName };
         }
 
         if (arguments.Length > MaxHelloName)
@@ -178,20 +192,16 @@ public static partial class CommandParser
         return -1;
     }
 
-    private static SmtpReply? ParseMailParameters(ReadOnlySpan<byte> rest, ref MailParameters mail)
+    private static SmtpReply? ParseMailParameters(ReadOnlySpan<byte> rest, SmtpExtensions offered, ref MailParameters mail)
     {
         long? size = null;
         BodyEncoding body = BodyEncoding.SevenBit;
         bool utf8 = false, bodySeen = false;
         string? submitter = null;
+        MailExtras extras = default;
         while (!rest.IsEmpty)
         {
-            int space = rest.IndexOf((byte)' ');
-            ReadOnlySpan<byte> parameter = space < 0 ? rest : rest[..space];
-            rest = space < 0 ? default : rest[(space + 1)..].TrimStart((byte)' ');
-            int equals = parameter.IndexOf((byte)'=');
-            ReadOnlySpan<byte> keyword = equals < 0 ? parameter : parameter[..equals];
-            ReadOnlySpan<byte> value = equals < 0 ? default : parameter[(equals + 1)..];
+            TakeParameter(ref rest, out ReadOnlySpan<byte> keyword, out ReadOnlySpan<byte> value, out bool hasValue);
             if (Ascii.EqualsIgnoreCase(keyword, "size"u8))
             {
                 if (size is not null || !TryParseSize(value, out long octets))
@@ -203,7 +213,7 @@ public static partial class CommandParser
             }
             else if (Ascii.EqualsIgnoreCase(keyword, "body"u8))
             {
-                if (bodySeen || !TryParseBody(value, out body))
+                if (bodySeen || !TryParseBody(value, offered, out body))
                 {
                     return Replies.BadParameter;
                 }
@@ -212,7 +222,7 @@ public static partial class CommandParser
             }
             else if (Ascii.EqualsIgnoreCase(keyword, "smtputf8"u8))
             {
-                if (utf8 || equals >= 0)
+                if (utf8 || hasValue)
                 {
                     return Replies.BadParameter;
                 }
@@ -226,14 +236,26 @@ public static partial class CommandParser
                     return Replies.BadParameter;
                 }
             }
-            else
+            else if (ParseExtra(keyword, value, hasValue, offered, ref extras) is { } refusal)
             {
-                return Replies.UnknownParameter;
+                return refusal;
             }
         }
 
-        mail = new MailParameters { Size = size, Body = body, SmtpUtf8 = utf8, Submitter = submitter };
+        mail = new MailParameters { Size = size, Body = body, SmtpUtf8 = utf8, Submitter = submitter, Extended = extras.Make(), Times = extras.MakeTimes() };
         return null;
+    }
+
+    /// <summary>Takes the first parameter off.</summary>
+    private static void TakeParameter(ref ReadOnlySpan<byte> rest, out ReadOnlySpan<byte> keyword, out ReadOnlySpan<byte> value, out bool hasValue)
+    {
+        int space = rest.IndexOf((byte)' ');
+        ReadOnlySpan<byte> parameter = space < 0 ? rest : rest[..space];
+        rest = space < 0 ? default : rest[(space + 1)..].TrimStart((byte)' ');
+        int equals = parameter.IndexOf((byte)'=');
+        hasValue = equals >= 0;
+        keyword = hasValue ? parameter[..equals] : parameter;
+        value = hasValue ? parameter[(equals + 1)..] : default;
     }
 
     /// <summary>A mailbox in xtext, or <c>&lt;&gt;</c> (RFC 4954 §5).</summary>
@@ -257,11 +279,12 @@ public static partial class CommandParser
         return true;
     }
 
-    private static bool TryParseBody(ReadOnlySpan<byte> value, out BodyEncoding body)
+    private static bool TryParseBody(ReadOnlySpan<byte> value, SmtpExtensions offered, out BodyEncoding body)
     {
         bool eight = Ascii.EqualsIgnoreCase(value, "8bitmime"u8);
-        body = eight ? BodyEncoding.EightBitMime : BodyEncoding.SevenBit;
-        return eight || Ascii.EqualsIgnoreCase(value, "7bit"u8);
+        bool binary = Has(offered, SmtpExtensions.BinaryMime) && Ascii.EqualsIgnoreCase(value, "binarymime"u8);
+        body = eight ? BodyEncoding.EightBitMime : binary ? BodyEncoding.BinaryMime : BodyEncoding.SevenBit;
+        return eight || binary || Ascii.EqualsIgnoreCase(value, "7bit"u8);
     }
 
     /// <summary>1*20DIGIT (RFC 1870 §3); a number that does not fit is <see cref="long.MaxValue"/>, larger than every limit.</summary>

@@ -160,6 +160,8 @@ public static partial class CommandParser
                 0x6578706E => SmtpVerb.Expn,
                 0x71756974 => SmtpVerb.Quit,
                 0x61757468 => SmtpVerb.Auth,
+                0x6C686C6F => SmtpVerb.Lhlo,
+                0x6574726E => SmtpVerb.Etrn,
                 _ => SmtpVerb.Unknown,
             };
         }

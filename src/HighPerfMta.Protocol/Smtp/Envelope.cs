@@ -9,6 +9,9 @@ public enum BodyEncoding : byte
 {
     SevenBit = 0,
     EightBitMime = 1,
+
+    /// <summary>Any octets, not lines: only BDAT can carry it (RFC 3030 §3).</summary>
+    BinaryMime = 2,
 }
 
 /// <summary>
@@ -49,6 +52,9 @@ public class Envelope
 
     public BodyEncoding Body { get; init; }
 
+    /// <summary>When it is to be tried first, UTC.</summary>
+    public DateTimeOffset FirstDue => Parameters?.ReleaseAt is { } release && release > ReceivedAt ? release : ReceivedAt;
+
     /// <summary>MAIL carried SMTPUTF8 (RFC 6531 §3.4).</summary>
     public bool SmtpUtf8 { get; init; }
 
@@ -57,6 +63,9 @@ public class Envelope
 
     /// <summary>What the client called itself in HELO or EHLO; empty for a message that this server composed.</summary>
     public string HeloName { get; init; } = "";
+
+    /// <summary>What was asked for beyond a plain transaction; kept in the queue. Null: nothing.</summary>
+    public virtual EnvelopeParameters? Parameters => null;
 
     /// <summary>Protocol and cipher suite that the message came by, for the event of its acceptance; not kept in the queue. Null: plain text.</summary>
     public virtual string? Tls => null;
@@ -71,6 +80,15 @@ public class Envelope
     public virtual ClientAttributes? Forwarded => null;
 }
 
+/// <summary>An envelope whose client asked for more than a plain transaction.</summary>
+/// <param name="envelope">What it is otherwise.</param>
+/// <param name="parameters">See <see cref="Envelope.Parameters"/>.</param>
+[method: SetsRequiredMembers]
+public sealed class EnvelopeWithParameters(Envelope envelope, EnvelopeParameters parameters) : Envelope(envelope)
+{
+    public override EnvelopeParameters? Parameters => parameters;
+}
+
 /// <summary>An envelope with more to tell of its way here. Most have nothing, and take no room for it.</summary>
 /// <param name="envelope">What it is otherwise.</param>
 /// <param name="tls">See <see cref="Envelope.Tls"/>.</param>
@@ -80,6 +98,8 @@ public class Envelope
 [method: SetsRequiredMembers]
 public sealed class EnvelopeWithOrigin(Envelope envelope, string? tls, ClientAttributes? forwarded, string? user = null, string? submitter = null) : Envelope(envelope)
 {
+    public override EnvelopeParameters? Parameters { get; } = envelope.Parameters;
+
     public override string? Tls => tls;
 
     public override string? User => user;

@@ -19,4 +19,25 @@ public readonly struct MailParameters
 
     /// <summary>AUTH= (RFC 4954 §5), as text: who handed the message in first, or <c>&lt;&gt;</c> where nobody knows; null when absent. Only a trusted client is to be believed.</summary>
     public string? Submitter { get; init; }
+
+    /// <summary>Times of BY, HOLDFOR and HOLDUNTIL, which count from now on; null: none of them was given.</summary>
+    public MailTimes? Times { get; init; }
+
+    /// <summary>What was asked for beyond that; null: nothing.</summary>
+    public EnvelopeParameters? Extended { get; init; }
+}
+
+/// <summary>What MAIL said of times, as it said it.</summary>
+/// <param name="By">Seconds of BY; negative only in mode N. Null: BY was not given.</param>
+/// <param name="Notify">Mode N.</param>
+/// <param name="Trace">BY asks for a trace.</param>
+/// <param name="HoldFor">Seconds of HOLDFOR; null: it was not given.</param>
+/// <param name="HoldUntil">HOLDUNTIL, UTC; null: it was not given.</param>
+public sealed record MailTimes(int? By, bool Notify, bool Trace, int? HoldFor, DateTimeOffset? HoldUntil)
+{
+    /// <summary>When the message is to be released; null: at once.</summary>
+    public DateTimeOffset? ReleaseAt(DateTimeOffset now) => HoldFor is { } seconds ? now.AddSeconds(seconds) : HoldUntil;
+
+    /// <summary>The deadline; null: there is none.</summary>
+    public DeliverBy? DeliverBy(DateTimeOffset now) => By is { } seconds ? new DeliverBy(now.AddSeconds(seconds), Notify, Trace) : null;
 }

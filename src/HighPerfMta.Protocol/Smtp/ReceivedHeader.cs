@@ -21,6 +21,9 @@ public readonly struct ReceivedFields
     /// <summary>EHLO was used, so that the protocol is ESMTP.</summary>
     public bool Esmtp { get; init; }
 
+    /// <summary>It came by LMTP (RFC 2033).</summary>
+    public bool Lmtp { get; init; }
+
     /// <summary>MAIL carried SMTPUTF8 (RFC 6531 §4.3).</summary>
     public bool SmtpUtf8 { get; init; }
 
@@ -109,7 +112,7 @@ public static class ReceivedHeader
     }
 
     /// <summary>The protocol's registered name: of RFC 3848, and of RFC 6531 §4.3 with SMTPUTF8.</summary>
-    private static string Protocol(in ReceivedFields fields) => (fields.SmtpUtf8, fields.Esmtp, fields.TlsCipher is not null, fields.Authenticated) switch
+    private static string Protocol(in ReceivedFields fields) => fields.Lmtp ? LmtpProtocol(fields) : (fields.SmtpUtf8, fields.Esmtp, fields.TlsCipher is not null, fields.Authenticated) switch
     {
         (true, _, true, true) => "UTF8SMTPSA",
         (true, _, true, false) => "UTF8SMTPS",
@@ -120,6 +123,18 @@ public static class ReceivedHeader
         (_, true, false, true) => "ESMTPA",
         (_, true, false, false) => "ESMTP",
         _ => "SMTP",
+    };
+
+    private static string LmtpProtocol(in ReceivedFields fields) => (fields.SmtpUtf8, fields.TlsCipher is not null, fields.Authenticated) switch
+    {
+        (true, true, true) => "UTF8LMTPSA",
+        (true, true, false) => "UTF8LMTPS",
+        (true, false, true) => "UTF8LMTPA",
+        (true, false, false) => "UTF8LMTP",
+        (_, true, true) => "LMTPSA",
+        (_, true, false) => "LMTPS",
+        (_, false, true) => "LMTPA",
+        _ => "LMTP",
     };
 
     /// <summary>What may stand in a header of a name that a client gave; returns its octets.</summary>

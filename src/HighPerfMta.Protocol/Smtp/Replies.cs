@@ -18,6 +18,18 @@ public static class Replies
     /// <summary>RFC 5321 §3.5.3: the truth about an address is not told.</summary>
     public static readonly SmtpReply CannotVerify = Make(252, 2, 5, 0, "Cannot VRFY user; send the message and delivery will be attempted");
 
+    /// <summary>Where VRFY is turned off.</summary>
+    public static readonly SmtpReply VrfyDisabled = Make(502, 5, 5, 1, "VRFY is not provided");
+
+    // ETRN (RFC 1985 §5.3)
+    public static readonly SmtpReply QueueStarted = Make(250, 2, 0, 0, "OK, queuing for the domain started");
+    public static readonly SmtpReply QueueNotStarted = Make(458, 4, 3, 2, "Unable to queue messages for the domain now, try again later");
+    public static readonly SmtpReply EtrnNotAllowed = Make(459, 4, 7, 1, "Not allowed to start the queue for a domain");
+
+    /// <summary>HELP where LMTP is spoken.</summary>
+    public static readonly SmtpReply LmtpHelp = Make(214, 2, 0, 0,
+        "Commands: LHLO MAIL RCPT DATA BDAT RSET NOOP HELP VRFY QUIT\nSee RFC 2033.");
+
     public static readonly SmtpReply ExpnDisabled = Make(502, 5, 5, 1, "EXPN is not provided");
     public static readonly SmtpReply Goodbye = Make(221, 2, 0, 0, "Bye", close: true);
 
@@ -45,6 +57,9 @@ public static class Replies
     /// <summary>DATA and BDAT in one transaction (RFC 3030 §3).</summary>
     public static readonly SmtpReply DataAfterBdat = Make(503, 5, 5, 1, "DATA and BDAT cannot be mixed in one transaction");
 
+    /// <summary>DATA after BODY=BINARYMIME (RFC 3030 §3).</summary>
+    public static readonly SmtpReply BinaryNeedsBdat = Make(503, 5, 5, 1, "A message of BODY=BINARYMIME comes by BDAT");
+
     /// <summary>BDAT after a chunk that was refused, or after LAST (RFC 3030 §3).</summary>
     public static readonly SmtpReply BdatSequence = Make(503, 5, 5, 1, "BDAT is not possible now");
 
@@ -64,6 +79,16 @@ public static class Replies
 
     public static readonly SmtpReply EhloNeedsName = Make(501, 5, 5, 4, "EHLO needs a domain or an address literal");
     public static readonly SmtpReply HeloNeedsName = Make(501, 5, 5, 4, "HELO needs a domain or an address literal");
+
+    // LMTP (RFC 2033)
+    public static readonly SmtpReply LhloNeedsName = Make(501, 5, 5, 4, "LHLO needs a domain or an address literal");
+    public static readonly SmtpReply NeedLhlo = Make(503, 5, 5, 1, "Send LHLO first");
+    public static readonly SmtpReply IsLmtp = Make(500, 5, 5, 1, "This is LMTP: send LHLO");
+    public static readonly SmtpReply IsNotLmtp = Make(500, 5, 5, 1, "This is not LMTP: send EHLO");
+
+    // Times that a sender asks for
+    public static readonly SmtpReply HeldTooLong = Make(501, 5, 5, 4, "The message would be held longer than is offered");
+    public static readonly SmtpReply DeadlineTooShort = Make(555, 5, 5, 4, "The time for delivery is shorter than is offered");
 
     // Addresses
     public static readonly SmtpReply BadSenderAddress = Make(501, 5, 1, 7, "Bad sender address syntax");

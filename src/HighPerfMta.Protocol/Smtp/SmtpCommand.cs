@@ -25,7 +25,7 @@ public enum LineStatus : byte
 /// <summary>The verbs that are told apart.</summary>
 public enum SmtpVerb : byte
 {
-    Unknown, Helo, Ehlo, Mail, Rcpt, Data, Bdat, Rset, Noop, Help, Vrfy, Expn, Quit, StartTls, Auth, Xclient, Xforward,
+    Unknown, Helo, Ehlo, Mail, Rcpt, Data, Bdat, Rset, Noop, Help, Vrfy, Expn, Quit, StartTls, Auth, Xclient, Xforward, Lhlo, Etrn,
 }
 
 /// <summary>One command line taken apart; every span is a view of the receive buffer (or of the scratch of the reader).</summary>

@@ -36,6 +36,13 @@ public static class Xtext
         return length > 0;
     }
 
+    /// <summary>What a value that was checked stands for; octets outside ASCII become "?".</summary>
+    public static string Decode(string text)
+    {
+        byte[] octets = new byte[text.Length];
+        return TryDecode(System.Text.Encoding.ASCII.GetBytes(text), octets, out int length) ? System.Text.Encoding.ASCII.GetString(octets, 0, length) : text;
+    }
+
     private static int Digit(byte character) => character switch
     {
         >= (byte)'0' and <= (byte)'9' => character - '0',

@@ -74,9 +74,13 @@ public struct Job
     private const byte PlaceMask = 7;
     private const int StateUnit = 16;
     private const ushort PartBit = 0x8000;
+    private const ushort DeadlineBit = 0x4000;
 
     /// <summary>Where <see cref="Count"/> saturates.</summary>
-    public const int MostCount = PartBit - 1;
+    public const int MostCount = DeadlineBit - 1;
+
+    private const ushort NotifyBit = 0x8000;
+    private const int DeadlineDigits = 11;
 
     /// <summary>The message's id; 0 when the slot is free. Its upper 44 bits are the milliseconds since 1970 at which the message was accepted.</summary>
     [FieldOffset(0)]
@@ -136,9 +140,8 @@ public struct Job
     [FieldOffset(56)]
     public ushort Reason;
 
-    /// <summary>The low bits of a hash over the one recipient's address, see <see cref="JobNames.HashOf"/>; 0 when there are several.</summary>
     [FieldOffset(58)]
-    public ushort RecipientHash;
+    private ushort _hashOrDeadline;
 
     /// <summary>Attempts so far, saturating; the record has the exact number.</summary>
     [FieldOffset(60)]
@@ -158,14 +161,63 @@ public struct Job
     public int Count
     {
         readonly get => _recipients & MostCount;
-        set => _recipients = (ushort)((_recipients & PartBit) | Math.Min(MostCount, value));
+        set => _recipients = (ushort)((_recipients & ~MostCount) | Math.Min(MostCount, value));
     }
 
     /// <summary>The message has more recipients than the job's open ones: others are another job's, or finished.</summary>
     public bool IsPart
     {
         readonly get => (_recipients & PartBit) != 0;
-        set => _recipients = (ushort)((_recipients & MostCount) | (value ? PartBit : 0));
+        set => _recipients = (ushort)((_recipients & ~PartBit) | (value ? PartBit : 0));
+    }
+
+    /// <summary>The low bits of a hash over the one recipient's address, see <see cref="JobNames.HashOf"/>; 0 when there are several, and with a deadline: the record says.</summary>
+    public ushort RecipientHash
+    {
+        readonly get => HasDeadline ? (ushort)0 : _hashOrDeadline;
+        set => _hashOrDeadline = HasDeadline ? _hashOrDeadline : value;
+    }
+
+    /// <summary>The sender wants the message delivered by a time (RFC 2852); it is in the place of the hash.</summary>
+    public readonly bool HasDeadline => (_recipients & DeadlineBit) != 0;
+
+    /// <summary>After the deadline the sender is told, and delivery goes on; else the message is returned.</summary>
+    public readonly bool DeadlineNotifies => HasDeadline && (_hashOrDeadline & NotifyBit) != 0;
+
+    /// <summary>UTC ticks of the deadline, late by less than a thousandth of the time that it gives and a second; the record has the exact one.</summary>
+    public readonly long DeadlineAt
+    {
+        get
+        {
+            int value = _hashOrDeadline & ~NotifyBit;
+            long seconds = (long)(value & ((1 << DeadlineDigits) - 1)) << (value >> DeadlineDigits);
+            return ReceivedAt + (seconds * TimeSpan.TicksPerSecond);
+        }
+    }
+
+    /// <summary>Sets the deadline, once.</summary>
+    public void SetDeadline(long utcTicks, bool notifies)
+    {
+        long seconds = Math.Max(0, utcTicks - ReceivedAt + TimeSpan.TicksPerSecond - 1) / TimeSpan.TicksPerSecond;
+        const int most = (1 << DeadlineDigits) - 1;
+        int power = 0;
+        while (power < 15 && seconds > (long)most << power)
+        {
+            power++;
+        }
+
+        long digits = Math.Min(most, (seconds + (1L << power) - 1) >> power);
+        _recipients |= DeadlineBit;
+        _hashOrDeadline = (ushort)((notifies ? NotifyBit : 0) | (power << DeadlineDigits) | (int)digits);
+    }
+
+    /// <summary>A job of a checkpoint of format 1, which knew no deadlines and counted to 32,767.</summary>
+    internal void ConvertFromFormat1()
+    {
+        if (HasDeadline)
+        {
+            _recipients = (ushort)((_recipients & PartBit) | MostCount);
+        }
     }
 
     /// <summary>Address of the Accepted record.</summary>

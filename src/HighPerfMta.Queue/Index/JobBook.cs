@@ -59,12 +59,17 @@ internal sealed class JobBook(LiveSegments live)
         {
             Id = envelope.Id.Value,
             Accepted = body.Accepted.Address,
-            Due = DueTime.FromTicks(envelope.ReceivedAt.UtcTicks),
+            Due = DueTime.FromTicks(envelope.FirstDue.UtcTicks),
             Size = (uint)Math.Min(uint.MaxValue, body.Size),
             Sender = AcquireSender(envelope.Sender),
             Place = JobPlace.Entering,
         };
         Describe(ref job, envelope, null);
+        if (envelope.Parameters?.DeliverBy is { } by)
+        {
+            job.SetDeadline(by.At.UtcTicks, by.Notify);
+        }
+
         if (body.Chunks.Length > 0)
         {
             _firstChunks[job.Id] = body.First;

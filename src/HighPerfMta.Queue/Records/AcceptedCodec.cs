@@ -13,12 +13,13 @@ namespace HighPerfMta.Queue.Records;
 internal readonly record struct AcceptedRecord(Envelope Envelope, ulong ChunkOwner, RecordRef[] Chunks, int InlineOffset);
 
 /// <summary>
-/// The payload of an Accepted record: version, flags, time of acceptance, client, reverse-path, forward-paths, chunk addresses;
-/// then prepended headers and the inline body. The message's id is in the record's header.
+/// The payload of an Accepted record: version, flags, time of acceptance, client, reverse-path, forward-paths, chunk addresses, and in the second version parameters;
+/// then prepended headers and the inline body. The message's id is in the record's header. A message without parameters is written in the first version, which takes no octet for them.
 /// </summary>
 internal static class AcceptedCodec
 {
-    private const byte Version = 1;
+    private const byte Plain = 1;
+    private const byte WithParameters = 2;
 
     [Flags]
     private enum Has : byte
@@ -30,7 +31,7 @@ internal static class AcceptedCodec
     public static void Write(ref RecordWriter writer, Envelope envelope, ulong chunkOwner, ReadOnlySpan<RecordRef> chunks)
     {
         Has has = FlagsOf(envelope, chunks.Length);
-        writer.Byte(Version);
+        writer.Byte(HasParameters(envelope) ? WithParameters : Plain);
         writer.Byte((byte)has);
         writer.Int64(envelope.ReceivedAt.UtcTicks);
         if (envelope.ClientAddress is { } client)
@@ -56,6 +57,11 @@ internal static class AcceptedCodec
         {
             WriteChunks(ref writer, chunkOwner, chunks);
         }
+
+        if (HasParameters(envelope))
+        {
+            ParametersCodec.Write(ref writer, envelope);
+        }
     }
 
     /// <exception cref="InvalidDataException">The payload is not one that this version can read.</exception>
@@ -63,9 +69,9 @@ internal static class AcceptedCodec
     {
         RecordReader reader = new(payload);
         byte version = reader.Byte();
-        if (version != Version)
+        if (version is not (Plain or WithParameters))
         {
-            throw new InvalidDataException($"The Accepted record has version {version}; this program reads version {Version}");
+            throw new InvalidDataException($"The Accepted record has version {version}; this program reads versions {Plain} and {WithParameters}");
         }
 
         Has has = (Has)reader.Byte();
@@ -86,19 +92,23 @@ internal static class AcceptedCodec
 
         ulong owner = 0;
         RecordRef[] chunks = has.HasFlag(Has.Chunks) ? ReadChunks(ref reader, out owner) : [];
+        bool binary = false;
+        EnvelopeParameters? parameters = version == WithParameters && recipients.Length > 0 ? ParametersCodec.Read(ref reader, recipients.Length, out binary) : null;
         Envelope envelope = new()
         {
             Id = new MessageId(messageId),
             Sender = sender,
             Recipients = recipients.Length > 0 ? recipients : throw new InvalidDataException("The Accepted record has no recipients"),
             ReceivedAt = new DateTimeOffset(ticks, TimeSpan.Zero),
-            Body = has.HasFlag(Has.EightBitMime) ? BodyEncoding.EightBitMime : BodyEncoding.SevenBit,
+            Body = binary ? BodyEncoding.BinaryMime : has.HasFlag(Has.EightBitMime) ? BodyEncoding.EightBitMime : BodyEncoding.SevenBit,
             SmtpUtf8 = has.HasFlag(Has.SmtpUtf8),
             ClientAddress = client,
             HeloName = helo,
         };
-        return new AcceptedRecord(envelope, owner, chunks, reader.Position);
+        return new AcceptedRecord(parameters is null ? envelope : new EnvelopeWithParameters(envelope, parameters), owner, chunks, reader.Position);
     }
+
+    private static bool HasParameters(Envelope envelope) => envelope.Parameters is not null || envelope.Body == BodyEncoding.BinaryMime;
 
     private static Has FlagsOf(Envelope envelope, int chunks)
     {

@@ -62,6 +62,13 @@ internal sealed class CheckpointLoader(MailQueue queue, Replayer replayer, Check
             int last = JobTable.LastUsed(block);
             chunks[i] = last == 0 ? [] : GC.AllocateArray<Job>(JobTable.ChunkJobs, pinned: true);
             block.AsSpan(0, last == 0 ? 0 : last + 1).CopyTo(chunks[i]);
+            if (checkpoint.Version == CheckpointFile.FormerVersion)
+            {
+                foreach (ref Job job in chunks[i].AsSpan())
+                {
+                    job.ConvertFromFormat1();
+                }
+            }
         }
 
         return true;

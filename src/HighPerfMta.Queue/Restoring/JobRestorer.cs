@@ -182,7 +182,7 @@ internal sealed class JobRestorer(MailQueue queue, Replayer replayer)
         RecipientState[] states = new RecipientState[recipients.Count];
         if (state == 0)
         {
-            Array.Fill(states, new RecipientState(RecipientStatus.Pending, 0, envelope.ReceivedAt, null));
+            Array.Fill(states, new RecipientState(RecipientStatus.Pending, 0, envelope.FirstDue, null));
             return new QueuedMessage(envelope, body, indexes, states) { IsExact = indexes is null };
         }
 

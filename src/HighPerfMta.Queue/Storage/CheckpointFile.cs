@@ -13,7 +13,10 @@ internal static class CheckpointFile
     public const int HeaderSize = 4096;
     public const int BlockSize = 1 << 20;
     public const ulong Magic = 0x54504B43544D5048; // "HPMTCKPT"
-    public const int Version = 1;
+    public const int Version = 2;
+
+    /// <summary>The one before it, which is read too: it had no deadlines (see <see cref="Index.Job"/>).</summary>
+    public const int FormerVersion = 1;
 
     /// <summary>Most octets of names that are believed.</summary>
     public const int MaxNames = 1 << 30;
@@ -49,9 +52,9 @@ internal static class CheckpointFile
         }
 
         int version = BinaryPrimitives.ReadInt32LittleEndian(header[8..]);
-        if (version != Version)
+        if (version is not (Version or FormerVersion))
         {
-            problem = $"it has format {version}, this program reads format {Version}";
+            problem = $"it has format {version}, this program reads formats {FormerVersion} and {Version}";
             return null;
         }
 
@@ -67,12 +70,13 @@ internal static class CheckpointFile
             BinaryPrimitives.ReadInt32LittleEndian(header[40..]),
             BinaryPrimitives.ReadInt32LittleEndian(header[44..]),
             BinaryPrimitives.ReadUInt32LittleEndian(header[48..]),
-            BinaryPrimitives.ReadUInt32LittleEndian(header[52..]));
+            BinaryPrimitives.ReadUInt32LittleEndian(header[52..]),
+            version);
         return values.Blocks >= 0 && values.Names is >= 0 and <= MaxNames && values.Address <= values.Durable ? values : null;
     }
 }
 
-internal readonly record struct CheckpointHeader(long Address, long Durable, int Blocks, int Names, uint NamesSum, uint TableSum);
+internal readonly record struct CheckpointHeader(long Address, long Durable, int Blocks, int Names, uint NamesSum, uint TableSum, int Version = CheckpointFile.Version);
 
 /// <summary>
 /// Writes a checkpoint under another name and puts it in the old one's place when it is whole and on stable storage. Disposed before that, it leaves the old one as it was. Every failure
@@ -179,6 +183,9 @@ public sealed class CheckpointReader : IDisposable
     public long Durable => _header.Durable;
 
     public int Blocks => _header.Blocks;
+
+    /// <summary>Format of its jobs.</summary>
+    public int Version => _header.Version;
 
     /// <summary>Null with the reason if there is none or it cannot be used.</summary>
     internal static CheckpointReader? Open(IDisk disk, string directory, ulong salt, out string? problem)

@@ -70,6 +70,7 @@ internal static class TraceCommand
         string enhanced = Shown(e, "enhanced");
         string text = Shown(e, "reply");
         string reply = string.Join(' ', new[] { code, text.StartsWith(enhanced, StringComparison.Ordinal) ? "" : enhanced, text }.Where(static p => p.Length > 0));
+        reply = reply.Length > 0 ? reply : EnvelopeWords.OfEvent(e);
         string recipient = Shown(e, "recipient");
         return
         [

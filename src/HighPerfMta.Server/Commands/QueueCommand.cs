@@ -242,7 +242,7 @@ internal static class QueueCommand
         output.Fields(
         [
             ("id", Shown(message["id"])), ("sender", SenderOf(message)), ("received", Shown(message["received"])), ("age", Age(message)),
-            ("size", Shown(message["size"])), ("client", Shown(message["client"])), ("helo", Shown(message["helo"])), ("body", Shown(message["body"])), ("unreadable", Shown(message["unreadable"])),
+            ("size", Shown(message["size"])), ("client", Shown(message["client"])), ("helo", Shown(message["helo"])), ("body", Shown(message["body"])), .. EnvelopeWords.OfMessage(message), ("unreadable", Shown(message["unreadable"])),
         ]);
         foreach (JsonObject recipient in ((JsonArray)message["recipients"]!).OfType<JsonObject>())
         {
@@ -251,6 +251,7 @@ internal static class QueueCommand
             [
                 ("recipient", AddressOf(recipient)), ("state", Shown(recipient["state"])), ("attempts", Shown(recipient["attempts"])), ("due", Shown(recipient["due"])),
                 ("site", Shown(recipient["site"])), ("last reply", Shown(recipient["reply"])), ("stage", Shown(recipient["stage"])), ("peer", Shown(recipient["peer"])),
+                .. EnvelopeWords.OfRecipient(recipient),
             ]);
         }
 

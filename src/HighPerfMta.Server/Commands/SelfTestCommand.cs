@@ -27,7 +27,10 @@ internal sealed class SelfTestCommand
     private readonly Option<string?> _sink = new("--sink") { Description = "listen here for what the server passes on for --to, and check that too", HelpName = "ADDRESS:PORT" };
     private readonly Option<string[]> _only = new("--only")
     {
-        Description = "groups or ids of checks, separated by commas; see --list", HelpName = "CHECKS", DefaultValueFactory = static _ => [], AllowMultipleArgumentsPerToken = true,
+        Description = "groups or ids of checks, separated by commas; see --list",
+        HelpName = "CHECKS",
+        DefaultValueFactory = static _ => [],
+        AllowMultipleArgumentsPerToken = true,
     };
 
     private readonly Option<bool> _list = new("--list") { Description = "list the checks; nothing is tested" };

@@ -24,11 +24,24 @@ internal static partial class ServeCommand
         using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         using CancellationTokenSource hurry = new();
         MtaHost? running = null;
-        using Signals signals = new(stop, hurry, () => Reload(Volatile.Read(ref running), logger));
+        bool asked = false;
+        using Signals signals = new(stop, hurry, () =>
+        {
+            // The start may have read the files before they were changed: it looks once more when it is done.
+            Volatile.Write(ref asked, true);
+            Interlocked.MemoryBarrier();
+            Reload(Volatile.Read(ref running), logger);
+        });
         try
         {
             await using MtaHost host = await MtaHost.StartAsync(configuration, loggers, TimeProvider.System);
             Volatile.Write(ref running, host);
+            Interlocked.MemoryBarrier();
+            if (Volatile.Read(ref asked))
+            {
+                Reload(host, logger);
+            }
+
             if (file is null && !Console.IsErrorRedirected)
             {
                 Welcome(output, host, configuration);
@@ -54,9 +67,14 @@ internal static partial class ServeCommand
 
     private static void Reload(MtaHost? host, ILogger logger)
     {
-        if (host?.ReloadCertificates() == true)
+        if (host is null)
         {
-            ReloadedCertificates(logger);
+            return;
+        }
+
+        if (host.ReloadFiles())
+        {
+            ReloadedFiles(logger);
         }
         else
         {
@@ -109,8 +127,8 @@ internal static partial class ServeCommand
     [LoggerMessage(2, LogLevel.Debug, "the start failed")]
     private static partial void StartFailed(ILogger logger, Exception error);
 
-    [LoggerMessage(4, LogLevel.Information, "SIGHUP: the files of certificates were looked at; the rest of the configuration is read at the start only")]
-    private static partial void ReloadedCertificates(ILogger logger);
+    [LoggerMessage(4, LogLevel.Information, "SIGHUP: the files of certificates and of networks were looked at; the rest of the configuration is read at the start only")]
+    private static partial void ReloadedFiles(ILogger logger);
 
     [LoggerMessage(3, LogLevel.Warning, "SIGHUP: the configuration is read at the start only; restart the server to change it")]
     private static partial void NoReload(ILogger logger);

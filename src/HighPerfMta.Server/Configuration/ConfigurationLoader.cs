@@ -144,10 +144,21 @@ internal sealed class ConfigurationLoader
             };
         }
 
+        if (section.Name == "guard")
+        {
+            _configuration.Guard = _configuration.Guard with
+            {
+                AllowFiles = own.Entries.ContainsKey("allow_files") ? InFolder(_configuration.Guard.AllowFiles) : _configuration.Guard.AllowFiles,
+                DenyFiles = own.Entries.ContainsKey("deny_files") ? InFolder(_configuration.Guard.DenyFiles) : _configuration.Guard.DenyFiles,
+            };
+        }
+
         if (section.Name == "admin" && own.Entries.ContainsKey("socket") && _configuration.Admin.Socket.Length > 0)
         {
             _configuration.Admin = _configuration.Admin with { Socket = Path.GetFullPath(_configuration.Admin.Socket, folder) };
         }
+
+        string[] InFolder(IReadOnlyList<string> files) => [.. files.Select(f => Path.GetFullPath(f, folder))];
     }
 
     private void ReadRepeated(Section section, Place place, TomlNode value)

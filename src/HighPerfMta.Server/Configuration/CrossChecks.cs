@@ -21,6 +21,7 @@ internal static class CrossChecks
         Loops(configuration, problems);
         Tls(configuration, problems, placeOf);
         AuthChecks.Run(configuration, problems, placeOf);
+        GuardChecks.Run(configuration, problems, placeOf);
         NotMore("limits.connections_per_ip", configuration.Limits.ConnectionsPerIp, "limits.connections", configuration.Limits.Connections, problems, placeOf);
         NotMore("delivery.connections_per_site", configuration.Delivery.ConnectionsPerSite, "delivery.connections", configuration.Delivery.Connections, problems, placeOf);
         if (configuration.Queue.SegmentSize < configuration.Queue.PageSize)
@@ -58,6 +59,11 @@ internal static class CrossChecks
             if (taken.Find(t => Overlap(t, address)) is { } other)
             {
                 problems.Add(listener.Place, "listener.address", $"{address} is taken by the listener on {other}; keep one, or use another port");
+            }
+
+            if (listener.Profile == ListenerProfile.Lmtp && address.Port == 25)
+            {
+                problems.Add(listener.Place, "listener.address", "LMTP is never spoken on port 25 (RFC 2033 §5): use another port, 24 for example");
             }
 
             taken.Add(address);
@@ -117,6 +123,12 @@ internal static class CrossChecks
     {
         // A shorter expire with the built-in notice is no contradiction of the operator's: the notice just never comes due.
         TimeSpan expire = configuration.Retry.Expire;
+        Place release = placeOf("submission.future_release");
+        if (configuration.Submission.FutureRelease > expire / 2 && release != placeOf(""))
+        {
+            problems.Add(release, "submission.future_release", $"\"{Units.Format(configuration.Submission.FutureRelease)}\" is more than half of retry.expire (\"{Units.Format(expire)}\"): what is held so long would not be tried for long; lower it");
+        }
+
         Place place = placeOf("retry.delay_notice");
         if (configuration.Retry.DelayNotice is { } notice && notice >= expire && place != placeOf(""))
         {

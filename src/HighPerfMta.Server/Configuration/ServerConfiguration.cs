@@ -5,9 +5,12 @@ using HighPerfMta.Engine.Dns;
 using HighPerfMta.Engine.Intake;
 using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Observability;
+using HighPerfMta.Engine.Reports;
 using HighPerfMta.Engine.Routing;
 using HighPerfMta.Engine.Smtp;
+using HighPerfMta.Engine.Smtp.Guard;
 using HighPerfMta.Protocol.Addresses;
+using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue;
 using Microsoft.Extensions.Logging;
 
@@ -57,7 +60,16 @@ internal sealed class ListenerDraft
     public IReadOnlyList<IPNetwork> Xclient { get; set; } = [];
 
     /// <summary>Null until <see cref="ServerConfiguration.Complete"/>: nobody wrote it.</summary>
+    public bool? Guard { get; set; }
+
+    public TimeSpan GreetDelay { get; set; }
+
+    /// <summary>Null until <see cref="ServerConfiguration.Complete"/>: nobody wrote it.</summary>
     public AuthMode? Auth { get; set; }
+
+    public bool Vrfy { get; set; } = true;
+
+    public IReadOnlyList<SmtpExtensions> Extensions { get; set; } = [.. ExtensionLines.Names.Select(static n => n.Extension).Where(static e => ExtensionLines.Usual.HasFlag(e))];
 }
 
 /// <summary>One <c>[[route]]</c> as it is read.</summary>
@@ -90,6 +102,8 @@ internal sealed class ServerConfiguration
 
     public LimitOptions Limits { get; set; } = new();
 
+    public GuardOptions Guard { get; set; } = new();
+
     public AuthOptions Auth { get; set; } = new();
 
     public List<AuthBackendDraft> AuthBackends { get; } = [];
@@ -116,6 +130,9 @@ internal sealed class ServerConfiguration
 
     public LogOptions Log { get; set; } = new();
 
+    /// <summary>Octets of the largest message that a report returns whole.</summary>
+    public long ReturnSize { get; set; } = ReportsRoom.DefaultReturnSize;
+
     public EventLogOptions Events { get; set; } = new() { Folder = "" };
 
     /// <summary>Where the admin socket is.</summary>
@@ -137,11 +154,16 @@ internal sealed class ServerConfiguration
                 ProxyProtocol = l.ProxyProtocol,
                 Xclient = l.Xclient,
                 Auth = l.Auth ?? AuthMode.Off,
+                Guard = l.Guard ?? false,
+                GreetDelay = l.GreetDelay,
+                Vrfy = l.Vrfy,
+                Extensions = ExtensionSettings.Combine(l.Extensions),
             }),
         ],
         Relay = Relay,
         Limits = Limits,
-        Submission = Submission with { Rules = [.. SubmissionSenders.Select(static s => new SenderRule([.. s.Users.Select(NameOf)], s.Addresses))] },
+        Guard = Guard,
+        Submission = Submission with { FutureRelease = TimeSpan.FromTicks(Math.Min(Submission.FutureRelease.Ticks, Retry.Expire.Ticks / 2)), Rules = [.. SubmissionSenders.Select(static s => new SenderRule([.. s.Users.Select(NameOf)], s.Addresses))] },
         Header = Header,
         Routes = new RouteTable(ForRouting()),
     };
@@ -158,8 +180,8 @@ internal sealed class ServerConfiguration
     public DeliveryOptions ForDelivery(IReadOnlyList<IPEndPoint> own) => Delivery with { Hostname = Hostname, OwnEndpoints = own };
 
     /// <summary>
-    /// Fills in what nobody wrote: the listener of a server without any, STARTTLS where there is a certificate for it, required for those who hand in mail, and AUTH where
-    /// others than servers come.
+    /// Fills in what nobody wrote: the listener of a server without any, STARTTLS where there is a certificate for it, required for those who hand in mail, AUTH where
+    /// others than servers come, and the guard where anyone comes.
     /// </summary>
     /// <param name="knowsListeners">Somebody wrote of listeners, rightly or not.</param>
     public void Complete(bool knowsListeners = false)
@@ -172,6 +194,7 @@ internal sealed class ServerConfiguration
         foreach (ListenerDraft listener in Listeners)
         {
             listener.Tls ??= Tls.Certificates.Count == 0 ? TlsMode.Off : listener.Profile == ListenerProfile.Submission ? TlsMode.Required : TlsMode.StartTls;
+            listener.Guard ??= listener.Profile == ListenerProfile.Mx;
             listener.Auth ??= listener.Profile == ListenerProfile.Mx || AuthBackends.Count == 0 ? AuthMode.Off : AuthMode.Tls;
         }
     }

@@ -28,7 +28,7 @@ internal static class SettingsTable
     /// <summary>The tables, in the order of the reference.</summary>
     public static IReadOnlyList<Section> Sections { get; } =
     [
-        Listener(), Tls(), Relay(), Limits(), AuthSettings.Auth, AuthSettings.Backend, SubmissionSettings.Submission, SubmissionSettings.Senders, HeaderSettings.Header, Queue(), Retry(), RouteSection(), Delivery(), Dns(), Admin(), Log(), Events(),
+        Listener(), Tls(), Relay(), Limits(), GuardSettings.Guard, AuthSettings.Auth, AuthSettings.Backend, SubmissionSettings.Submission, SubmissionSettings.Senders, HeaderSettings.Header, Queue(), Retry(), ExtensionSettings.Reports, RouteSection(), Delivery(), Dns(), Admin(), Log(), Events(),
     ];
 
     private static Setting<ServerConfiguration, T> Of<T>(
@@ -43,9 +43,9 @@ internal static class SettingsTable
         new Setting<ListenerDraft, System.Net.IPEndPoint>("address", Kinds.EndPoint, static l => l.Address!, static (l, v) => l.Address = v,
             "Address and port to listen on.")
         { Required = true },
-        new Setting<ListenerDraft, ListenerProfile>("profile", Kinds.OneOf(("relay", ListenerProfile.Relay), ("mx", ListenerProfile.Mx), ("submission", ListenerProfile.Submission)),
+        new Setting<ListenerDraft, ListenerProfile>("profile", Kinds.OneOf(("relay", ListenerProfile.Relay), ("mx", ListenerProfile.Mx), ("submission", ListenerProfile.Submission), ("lmtp", ListenerProfile.Lmtp)),
             static l => l.Profile, static (l, v) => l.Profile = v,
-            "relay: only clients of relay.networks may send. mx: anyone may send to relay.domains, clients of relay.networks anywhere. submission: only who has logged in, as [submission] allows; relay.networks does not count.")
+            "relay: only clients of relay.networks may send. mx: anyone may send to relay.domains, clients of relay.networks anywhere. submission: only who has logged in, as [submission] allows; relay.networks does not count. lmtp: as relay, by LMTP; never on port 25.")
         { DefaultText = "\"relay\"" },
         new Setting<ListenerDraft, TlsMode?>("tls", Kinds.OrDefault(Kinds.OneOf(("off", TlsMode.Off), ("starttls", TlsMode.StartTls), ("required", TlsMode.Required), ("implicit", TlsMode.Implicit))),
             static l => l.Tls, static (l, v) => l.Tls = v,
@@ -65,7 +65,15 @@ internal static class SettingsTable
         { DefaultText = "`[]`" },
         new Setting<ListenerDraft, IReadOnlyList<System.Net.IPNetwork>>("xclient", Kinds.ListOf(Kinds.ClientNetwork), static l => l.Xclient, static (l, v) => l.Xclient = v,
             "Clients that may use XCLIENT and XFORWARD, so speak for others.")
-        { DefaultText = "`[]`" });
+        { DefaultText = "`[]`" },
+        new Setting<ListenerDraft, bool?>("guard", Kinds.OrDefault(Kinds.Truth), static l => l.Guard, static (l, v) => l.Guard = v,
+            "Whether the limits of [guard] hold here.")
+        { DefaultText = "true for mx; else false" },
+        new Setting<ListenerDraft, TimeSpan>("greet_delay", Kinds.DurationFrom(TimeSpan.Zero, TimeSpan.FromSeconds(60)), static l => l.GreetDelay, static (l, v) => l.GreetDelay = v,
+            "How long guarded clients wait for the greeting, in whole seconds; who speaks before it gets 554 5.5.1.")
+        { DefaultText = "`\"0s\"`" },
+        ExtensionSettings.Listener,
+        ExtensionSettings.Vrfy);
 
     private static SingleSection Tls() => new(
         "tls",
@@ -76,6 +84,10 @@ internal static class SettingsTable
             "The lowest version of TLS that is spoken."),
         Of("handshake_timeout", Kinds.DurationFrom(Second, Day), static c => c.Tls.HandshakeTimeout, static (c, v) => c.Tls = c.Tls with { HandshakeTimeout = v },
             "A whole handshake; a client that takes longer is dropped."),
+        Of("handshakes", Kinds.Number(0, 10_000), static c => c.Tls.Handshakes, static (c, v) => c.Tls = c.Tls with { Handshakes = v },
+            "Handshakes computed at once; 0: as many as there are processors. relay.networks and guard.allow do not wait for a turn."),
+        Of("handshakes_waiting", Kinds.Number(0, 1_000_000), static c => c.Tls.HandshakesWaiting, static (c, v) => c.Tls = c.Tls with { HandshakesWaiting = v },
+            "Handshakes that wait for that. STARTTLS beyond them is answered 421 4.3.2, implicit TLS is closed."),
         Of("reload_interval", Kinds.DurationFrom(Second, Day), static c => c.Tls.ReloadInterval, static (c, v) => c.Tls = c.Tls with { ReloadInterval = v },
             "How often the files of certificates are looked at; SIGHUP looks at once."),
         Of("expiry_warning", Kinds.DurationFrom(TimeSpan.Zero, 365 * Day), static c => c.Tls.ExpiryWarning, static (c, v) => c.Tls = c.Tls with { ExpiryWarning = v },

@@ -39,6 +39,8 @@ internal static class SubmissionSettings
             "Recipients of a user; more are answered 450 4.7.1 at RCPT. 0: any number."),
         Of("users", Kinds.Number(100, 10_000_000), static s => s.TableSize, static (s, v) => s with { TableSize = v },
             "Users that are counted; the one that sent least lately makes room."),
+        Of("future_release", Kinds.DurationFrom(TimeSpan.Zero, TimeSpan.FromDays(365)), static s => s.FutureRelease, static (s, v) => s with { FutureRelease = v },
+            "How long a user may have a message held back before it is sent (FUTURERELEASE, on submission listeners); at most half of retry.expire, which counts from when it was handed in. \"0s\": not at all."),
         Of("hide_client", Kinds.Truth, static s => s.HideClient, static (s, v) => s with { HideClient = v },
             "true: Received does not say from where a user sent. The event log does."));
 

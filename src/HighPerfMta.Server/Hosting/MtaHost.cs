@@ -8,6 +8,7 @@ using HighPerfMta.Engine.Net;
 using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Engine.Smtp;
+using HighPerfMta.Engine.Smtp.Guard;
 using HighPerfMta.Queue;
 using HighPerfMta.Queue.Log;
 using HighPerfMta.Server.Configuration;
@@ -69,11 +70,11 @@ internal sealed partial class MtaHost : IAsyncDisposable
         }
     }
 
-    /// <summary>Looks at the files of certificates now. True: there are some.</summary>
-    public bool ReloadCertificates()
+    /// <summary>Looks at the files of certificates and of networks now. True: there are some.</summary>
+    public bool ReloadFiles()
     {
         _certificates?.Check();
-        return _certificates is not null;
+        return _reception?.ReloadLists() == true || _certificates is not null;
     }
 
     /// <summary>Stops accepting, lets what is in flight finish within <c>delivery.drain_timeout</c>, makes everything durable and closes.</summary>
@@ -150,6 +151,7 @@ internal sealed partial class MtaHost : IAsyncDisposable
         _reception = Own(new SmtpServer(_configuration.ForReception(), intake, events, wheel, _time, _loggers, metrics, MakeTls(metrics), auth));
         ControlRoom control = outbound.CreateControl(_configuration, queue, events, _time);
         _state.Control = control;
+        _reception.QueueStarter = Own(new QueueStarter(control.StartQueueAsync, _loggers.CreateLogger<QueueStarter>()));
         AdminSocket admin = Own(new AdminSocket(_configuration.SocketPath, control, log));
         await admin.ClaimAsync();
         Own(new ServerMetrics(queue, outbound.Delivery, control.Census, log, metrics));
@@ -223,6 +225,7 @@ internal sealed partial class MtaHost : IAsyncDisposable
     private static StartFailedException Explain(Exception error, ServerConfiguration configuration) => error switch
     {
         StartFailedException known => known,
+        NetworkFileException list => new StartFailedException(list.Message, inner: list),
         CertificateException certificate => new StartFailedException(certificate.Message, inner: certificate),
         LogOpenException log => new StartFailedException(log.Message, inner: log),
         SocketException socket => new StartFailedException(

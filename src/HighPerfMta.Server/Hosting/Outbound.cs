@@ -29,7 +29,7 @@ internal sealed class Outbound : IAsyncDisposable
         _routes = new RouteTable(configuration.ForRouting());
         _resolver = new SiteResolver(_routes, _dns, options);
         SmtpCourierFactory couriers = new(options, new SocketConnector(), _dns, queue, wheel, time, loggers.CreateLogger<SmtpCourierFactory>());
-        ReportsRoom reports = new(intake, queue, configuration.Hostname, time, loggers.CreateLogger<ReportsRoom>(), configuration.Retry.Expire);
+        ReportsRoom reports = new(intake, queue, configuration.Hostname, time, loggers.CreateLogger<ReportsRoom>(), configuration.Retry.Expire, configuration.ReturnSize);
         _delivery = new DeliveryRoom(queue, _resolver, couriers, reports, events, options, configuration.Retry, time, loggers);
     }
 

@@ -21,7 +21,7 @@ public partial class AllocationTests
     {
         await using SinkServer sink = new(new SinkOptions { Listen = new IPEndPoint(IPAddress.Loopback, 0) });
         sink.Start();
-        int web = MtaProcess.FreePort();
+        int web = Ports.Free();
         await using MtaProcess mta = await MtaProcess.StartAsync($"""
             [[route]]
             domains = ["*"]

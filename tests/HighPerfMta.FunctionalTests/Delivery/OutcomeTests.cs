@@ -94,7 +94,7 @@ public class OutcomeTests
     [Fact]
     public async Task Nobody_there_is_temporary_and_ends_with_expiry()
     {
-        int dead = MtaProcess.FreePort();
+        int dead = Ports.Free();
         await using CapturingSink sink = new();
         await using MtaProcess mta = await MtaProcess.StartAsync($"""
             [retry]

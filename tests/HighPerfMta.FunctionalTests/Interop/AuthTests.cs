@@ -228,7 +228,7 @@ public sealed class AuthTests : IDisposable
 
         using X509Certificate2 certificate = _authority.Issue(["mx.test"]);
         CertificateFiles files = _authority.Write(certificate);
-        int implicitTls = MtaProcess.FreePort();
+        int implicitTls = Ports.Free();
         MtaProcess mta = await MtaProcess.StartAsync(
             $$"""
             [[listener]]

@@ -48,7 +48,7 @@ public sealed class ProxyTests
         using TestAuthority authority = new();
         using X509Certificate2 certificate = authority.Issue(["mx.test"]);
         CertificateFiles files = authority.Write(certificate);
-        int port = MtaProcess.FreePort();
+        int port = Ports.Free();
         await using CapturingSink sink = new();
         await using MtaProcess mta = await StartAsync(sink.Port, $$"""
             [[listener]]
@@ -122,7 +122,7 @@ public sealed class ProxyTests
 
     private static async Task<MtaProcess> StartAsync(int nextHop, string more = "")
     {
-        int forwarding = MtaProcess.FreePort();
+        int forwarding = Ports.Free();
         return await MtaProcess.StartAsync(
             $"""
             # forwarding: {Text(forwarding)}

@@ -193,7 +193,7 @@ public sealed class TlsTests : IDisposable
     public async Task A_certificate_that_names_a_responder_is_sent_with_its_answer()
     {
         string openssl = Peer.Require("openssl");
-        int port = MtaProcess.FreePort();
+        int port = Ports.Free();
         using X509Certificate2 certificate = _authority.Issue(["mx.test"], ocsp: new Uri($"http://127.0.0.1:{port.ToString(CultureInfo.InvariantCulture)}/"));
         (string index, string signer) = _authority.WriteResponder(certificate);
         using Process responder = Process.Start(new ProcessStartInfo(
@@ -271,8 +271,8 @@ public sealed class TlsTests : IDisposable
         using X509Certificate2 second = _authority.Issue(["*.other.test"], rsa: true);
         CertificateFiles mx = _authority.Write(first ?? usual);
         CertificateFiles other = _authority.Write(second, "other");
-        string implicitTls = $"127.0.0.1:{MtaProcess.FreePort().ToString(CultureInfo.InvariantCulture)}";
-        string web = http ? $"127.0.0.1:{MtaProcess.FreePort().ToString(CultureInfo.InvariantCulture)}" : "";
+        string implicitTls = $"127.0.0.1:{Ports.Free().ToString(CultureInfo.InvariantCulture)}";
+        string web = http ? $"127.0.0.1:{Ports.Free().ToString(CultureInfo.InvariantCulture)}" : "";
         MtaProcess mta = await MtaProcess.StartAsync(
             $$"""
             [[listener]]

@@ -10,7 +10,7 @@ public partial class KillTests
     [Fact]
     public async Task What_was_acknowledged_before_a_kill_is_delivered_by_the_next_start_byte_exact()
     {
-        int port = MtaProcess.FreePort();
+        int port = Ports.Free();
         await using MtaProcess mta = await MtaProcess.StartAsync(RouteTo(port));
         Dictionary<string, string> sent = [];
         using (MtaClient client = await MtaClient.ConnectAsync(mta))

@@ -34,7 +34,7 @@ public class CommandTests
     [Fact]
     public async Task Nobody_there()
     {
-        (int exit, string output, string errors) = await SelfTestRun.CommandAsync(string.Create(CultureInfo.InvariantCulture, $"127.0.0.1:{MtaProcess.FreePort()}"));
+        (int exit, string output, string errors) = await SelfTestRun.CommandAsync(string.Create(CultureInfo.InvariantCulture, $"127.0.0.1:{Ports.Free()}"));
         Assert.Equal((2, ""), (exit, output));
         Assert.Contains("cannot be reached", errors, StringComparison.Ordinal);
     }

@@ -12,7 +12,7 @@ public class OwnServerTests
     [Fact]
     public async Task An_mx_listener_passes_everything()
     {
-        int sink = MtaProcess.FreePort();
+        int sink = Ports.Free();
         using TestAuthority authority = new();
         await using MtaProcess mta = await MtaProcess.StartAsync(
             $"""
@@ -69,7 +69,7 @@ public class OwnServerTests
     public async Task A_listener_with_tls_from_the_first_octet_on_passes_everything()
     {
         using TestAuthority authority = new();
-        int port = MtaProcess.FreePort();
+        int port = Ports.Free();
         await using MtaProcess mta = await MtaProcess.StartAsync($"""
             {Tls(authority)}
 

@@ -30,7 +30,7 @@ public class WeakServerTests
 
     private static Task<Dictionary<string, (string Verdict, string Evidence)>> RunAsync(WeakServer server, string? only)
     {
-        server.NextHop = MtaProcess.FreePort();
+        server.NextHop = Ports.Free();
         string sink = string.Create(CultureInfo.InvariantCulture, $"127.0.0.1:{server.NextHop}");
         string[] options = ["--to", "user@home.test", "--from", "a@example.com", "--timeout", "2s", "--outsider", "--sink", sink];
         return SelfTestRun.VerdictsAsync(server.Port, only is null ? options : [.. options, "--only", only]);

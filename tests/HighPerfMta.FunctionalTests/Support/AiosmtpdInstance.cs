@@ -43,7 +43,7 @@ internal sealed class AiosmtpdInstance : IAsyncDisposable
     {
         Peer.Require("python3");
         Peer.RequireThat(await HasModuleAsync(), "Debian's python3-aiosmtpd is not installed");
-        int port = MtaProcess.FreePort();
+        int port = Ports.Free();
         Process process = Process.Start(new ProcessStartInfo(Python, ["-c", Program, port.ToString(CultureInfo.InvariantCulture)]) { RedirectStandardInput = true, RedirectStandardError = true })!;
         process.ErrorDataReceived += static (_, _) => { };
         process.BeginErrorReadLine();

@@ -10,7 +10,7 @@ internal sealed class DovecotInstance : IAsyncDisposable
 {
     private readonly TempFolder _folder = new();
     private readonly string _dovecot;
-    private readonly int _port = MtaProcess.FreePort();
+    private readonly int _port = Ports.Free();
     private Process? _process;
 
     private DovecotInstance(string dovecot) => _dovecot = dovecot;
@@ -77,7 +77,28 @@ internal sealed class DovecotInstance : IAsyncDisposable
         Directory.CreateDirectory(_folder.File("run"));
         File.Delete(_folder.File("run/auth-mta"));
         _process = Process.Start(_dovecot, ["-F", "-c", Config]);
-        await Eventually.TrueAsync(() => Task.FromResult(File.Exists(_folder.File("run/auth-mta"))), () => "Dovecot does not listen:\n" + Log);
+        await Eventually.TrueAsync(ListensAsync, () => "Dovecot does not listen:\n" + Log);
+    }
+
+    /// <summary>The Unix socket is there before it is known whether the port can be had.</summary>
+    private async Task<bool> ListensAsync()
+    {
+        Assert.False(_process!.HasExited, "Dovecot has ended:\n" + Log);
+        if (!File.Exists(_folder.File("run/auth-mta")))
+        {
+            return false;
+        }
+
+        try
+        {
+            using TcpClient client = new();
+            await client.ConnectAsync((IPEndPoint)Tcp, TestContext.Current.CancellationToken);
+            return true;
+        }
+        catch (SocketException)
+        {
+            return false;
+        }
     }
 
     /// <summary>Ends it with all its processes, at once.</summary>
@@ -117,13 +138,13 @@ internal sealed class DovecotInstance : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        if (_process is not null)
+        if (_process is { HasExited: false })
         {
             await Peer.RunAsync("kill", ["-TERM", _process.Id.ToString(CultureInfo.InvariantCulture)]);
             await _process.WaitForExitAsync();
-            _process.Dispose();
         }
 
+        _process?.Dispose();
         _folder.Dispose();
     }
 }

@@ -26,7 +26,7 @@ internal sealed class HaproxyInstance : IAsyncDisposable
     {
         string haproxy = Peer.Require("haproxy");
         TempFolder folder = new();
-        int port = MtaProcess.FreePort();
+        int port = Ports.Free();
         await File.WriteAllTextAsync(folder.File("haproxy.cfg"), $"""
             global
               maxconn 100

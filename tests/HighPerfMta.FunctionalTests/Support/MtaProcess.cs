@@ -47,7 +47,7 @@ internal sealed class MtaProcess : IAsyncDisposable
     /// <param name="listener">Further lines of the listener.</param>
     public static async Task<MtaProcess> StartAsync(string toml, string profile = "relay", string http = "", string listener = "")
     {
-        MtaProcess mta = new(FreePort());
+        MtaProcess mta = new(Ports.Free());
         await File.WriteAllTextAsync(mta.ConfigFile, $"""
             hostname = "relay.test"
             data_dir = "{mta.DataDirectory}"
@@ -120,13 +120,6 @@ internal sealed class MtaProcess : IAsyncDisposable
 
         _process?.Dispose();
         _folder.Dispose();
-    }
-
-    public static int FreePort()
-    {
-        using Socket socket = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-        return ((IPEndPoint)socket.LocalEndPoint!).Port;
     }
 
     /// <summary>True when something on the port says 220.</summary>

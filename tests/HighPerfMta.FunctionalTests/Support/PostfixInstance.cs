@@ -21,7 +21,7 @@ internal sealed class PostfixInstance : IAsyncDisposable
     /// <param name="mainCf">Further lines of main.cf.</param>
     public static async Task<PostfixInstance> StartAsync(string mainCf)
     {
-        PostfixInstance instance = new(Peer.Require("postfix"), MtaProcess.FreePort());
+        PostfixInstance instance = new(Peer.Require("postfix"), Ports.Free());
         await instance.WriteConfigurationAsync(mainCf);
         await Peer.RunAsync(instance._postfix, ["-c", instance.Config, "start"]);
         await Eventually.TrueAsync(() => MtaProcess.GreetsAsync(instance.Port), () => "Postfix does not greet:\n" + instance.Log);

@@ -13,7 +13,7 @@ internal sealed class PostgresInstance : IAsyncDisposable
 
     private PostgresInstance(string programs) => _programs = programs;
 
-    public int Port { get; } = MtaProcess.FreePort();
+    public int Port { get; } = Ports.Free();
 
     public string Connection => string.Create(CultureInfo.InvariantCulture, $"Host=127.0.0.1;Port={Port};Username=mta;Database=postgres");
 

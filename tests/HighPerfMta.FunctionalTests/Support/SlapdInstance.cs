@@ -13,9 +13,9 @@ internal sealed class SlapdInstance : IAsyncDisposable
     private readonly TempFolder _folder = new();
     private Process? _process;
 
-    public int Port { get; } = MtaProcess.FreePort();
+    public int Port { get; } = Ports.Free();
 
-    public int TlsPort { get; } = MtaProcess.FreePort();
+    public int TlsPort { get; } = Ports.Free();
 
     /// <summary>A folder with the authority of the server's certificate.</summary>
     public string CaFolder => _folder.File("ca");

@@ -25,7 +25,7 @@ internal sealed class UnboundInstance : IAsyncDisposable
     {
         string unbound = Peer.Require("unbound");
         TempFolder folder = new();
-        int port = MtaProcess.FreePort();
+        int port = Ports.Free();
         string data = string.Join('\n', records.Select(static r => $"  local-data: '{r}'"));
         await File.WriteAllTextAsync(folder.File("unbound.conf"), $"""
             server:

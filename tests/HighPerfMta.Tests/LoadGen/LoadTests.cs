@@ -3,6 +3,7 @@ using System.Net;
 using System.Net.Sockets;
 using HighPerfMta.LoadGen.Load;
 using HighPerfMta.LoadGen.Smtp;
+using Waiting = HighPerfMta.TestKit.Waiting;
 
 namespace HighPerfMta.Tests.LoadGen;
 
@@ -30,6 +31,18 @@ public class LoadTests
         Assert.Equal((203, 0, 0, 0), (report.Delivered, report.Lost, report.Duplicates, report.Unconfirmed));
         Assert.Equal(203 * 3, report.Sink.Recipients);
         Assert.Equal(203, report.EndToEndMs!.Count);
+    }
+
+    [Fact]
+    public async Task What_is_due_while_both_ends_warm_up_counts_and_has_no_latency()
+    {
+        await using var sink = Sink();
+        var options = Source(sink) with { Connections = 2, Count = 10, Rate = 100, WarmUp = TimeSpan.FromMilliseconds(50) };
+
+        var report = await new SourceRunner(options).RunAsync(CancellationToken.None).WaitAsync(Limit);
+
+        Assert.Equal(10, report.Accepted);
+        Assert.Equal(5, report.LatencyMs!.Count);
     }
 
     [Fact]
@@ -141,7 +154,7 @@ public class LoadTests
         await new SourceRunner(options).RunAsync(CancellationToken.None).WaitAsync(Limit);
         await new SourceRunner(options with { Count = 10 }).RunAsync(CancellationToken.None).WaitAsync(Limit);
 
-        await UntilAsync(() => sink.Delivered == 40);
+        await Waiting.UntilAsync(() => sink.Delivered == 40);
         Assert.Equal(10, sink.Duplicates);
         Assert.Equal(30, sink.Report().Unique);
     }
@@ -279,7 +292,7 @@ public class LoadTests
             Assert.Equal(code, await wire.ReadReplyAsync());
         }
 
-        await UntilAsync(() => sink.Delivered == 2);
+        await Waiting.UntilAsync(() => sink.Delivered == 2);
         Assert.Equal(4, got!.Value.Size);
         Assert.Equal("A: b\r\n\r\n.x\r\n\n.\n\r\n\r\r\n".Length + 4, sink.Report().Octets);
     }
@@ -364,15 +377,6 @@ public class LoadTests
         var client = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         await client.ConnectAsync(listener.LocalEndpoint);
         return (client, await listener.AcceptSocketAsync());
-    }
-
-    private static async Task UntilAsync(Func<bool> condition)
-    {
-        using var timeout = new CancellationTokenSource(Limit);
-        while (!condition())
-        {
-            await Task.Delay(5, timeout.Token);
-        }
     }
 
     private static SinkServer Sink(Func<SinkOptions, SinkOptions>? change = null)

@@ -203,13 +203,13 @@ public class MailQueueTests
         TimeSpan second = TimeSpan.FromSeconds(1);
         await using QueueBench bench = new(time: clock);
         await bench.StartAsync();
-        await DeliveryBench.UntilAsync(() =>
+        await Waiting.UntilAsync(() =>
         {
             clock.Advance(second);
             return bench.Queue.HousekeepingPeriod == 10 * second;
         });
         await bench.AcceptAsync("text\r\n");
-        await DeliveryBench.UntilAsync(() => bench.Queue.HousekeepingPeriod == second);
+        await Waiting.UntilAsync(() => bench.Queue.HousekeepingPeriod == second);
     }
 
     [Fact]

@@ -1,6 +1,7 @@
 using System.Net;
 using HighPerfMta.Engine.Routing;
 using HighPerfMta.Engine.Smtp;
+using HighPerfMta.Engine.Smtp.Guard;
 using HighPerfMta.Server.Configuration;
 using Microsoft.Extensions.Logging;
 
@@ -78,7 +79,7 @@ public class ConfigurationTests
         Assert.Equal(folder.File("run/admin.sock"), configuration.SocketPath);
         Assert.Null(configuration.Admin.Http);
         SmtpServerOptions reception = configuration.ForReception();
-        Assert.Equal([new ListenerOptions(new IPEndPoint(IPAddress.Any, 25), ListenerProfile.Mx), new ListenerOptions(new IPEndPoint(IPAddress.IPv6Loopback, 2525), ListenerProfile.Relay)], reception.Listeners);
+        Assert.Equal([new ListenerOptions(new IPEndPoint(IPAddress.Any, 25), ListenerProfile.Mx) { Guard = true }, new ListenerOptions(new IPEndPoint(IPAddress.IPv6Loopback, 2525), ListenerProfile.Relay)], reception.Listeners);
         Assert.Equal(["127.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"], reception.Relay.Networks.Select(static n => n.ToString()));
         Assert.Equal(["example.net", ".sub.example.net"], reception.Relay.Domains);
         Assert.Equal((50L << 20, 500, 2000), (reception.Limits.MessageSize, reception.Limits.Recipients, reception.Limits.TextLine));
@@ -113,6 +114,46 @@ public class ConfigurationTests
         (ServerConfiguration configuration, IReadOnlyList<Problem> problems) = ConfigurationLoader.Load(folder.Write("hpmta.toml", "hostname = \"a.example\"\r\n"));
         Assert.Empty(problems);
         Assert.Equal(new IPEndPoint(IPAddress.Loopback, 2525), Assert.Single(configuration.Listeners).Address);
+    }
+
+    [Fact]
+    public void The_guard_is_on_where_anyone_comes_and_its_files_lie_beside_the_configuration()
+    {
+        using TempFolder folder = new();
+        folder.Write("deny.txt", "192.0.2.0/24\n");
+        (ServerConfiguration configuration, IReadOnlyList<Problem> problems) = ConfigurationLoader.Load(folder.Write("hpmta.toml", """
+            [[listener]]
+            address = "127.0.0.1:25"
+            profile = "mx"
+            greet_delay = "5s"
+
+            [[listener]]
+            address = "127.0.0.1:26"
+            profile = "mx"
+            guard = false
+
+            [[listener]]
+            address = "127.0.0.1:27"
+            guard = true
+
+            [[listener]]
+            address = "127.0.0.1:28"
+
+            [guard]
+            allow = ["198.51.100.7", "2001:db8::/32"]
+            deny_files = ["deny.txt"]
+            deny_action = "drop"
+            address_connections_per_minute = 7
+            data_per_minute = "1KiB"
+            error_delay = "0s"
+            """));
+        Assert.Empty(problems);
+        SmtpServerOptions reception = configuration.ForReception();
+        Assert.Equal([true, false, true, false], reception.Listeners.Select(static l => l.Guard));
+        Assert.Equal(TimeSpan.FromSeconds(5), reception.Listeners[0].GreetDelay);
+        Assert.Equal([folder.File("deny.txt")], reception.Guard.DenyFiles);
+        Assert.Equal(["198.51.100.7/32", "2001:db8::/32"], reception.Guard.Allow.Select(static n => n.ToString()));
+        Assert.Equal((DenyAction.Drop, 7, 1024L, TimeSpan.Zero), (reception.Guard.DenyAction, reception.Guard.AddressConnectionsPerMinute, reception.Guard.DataPerMinute, reception.Guard.ErrorDelay));
     }
 
     [Theory]

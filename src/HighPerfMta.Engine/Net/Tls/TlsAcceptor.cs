@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Diagnostics.Metrics;
 using System.IO.Pipelines;
 using System.Net;
@@ -34,6 +35,9 @@ public enum TlsFailure
 
     /// <summary>What came makes no handshake.</summary>
     Protocol,
+
+    /// <summary>Too many others wait for theirs.</summary>
+    Busy,
 }
 
 /// <summary>The server's side of handshakes. A failure is a value, counted by its cause, and one line in the log.</summary>
@@ -49,6 +53,7 @@ public sealed partial class TlsAcceptor : IDisposable
     private readonly Meter _meter;
     private readonly Counter<long> _handshakes;
     private readonly Counter<long> _failures;
+    private readonly HandshakeGate _gate;
 
     /// <param name="options">What a handshake may take.</param>
     /// <param name="certificates">Not disposed of here.</param>
@@ -58,15 +63,22 @@ public sealed partial class TlsAcceptor : IDisposable
     {
         ArgumentNullException.ThrowIfNull(options);
         HandshakeTimeout = options.HandshakeTimeout;
+        _gate = new HandshakeGate(options.Handshakes > 0 ? options.Handshakes : Environment.ProcessorCount, options.HandshakesWaiting);
         _certificates = certificates;
         _logger = logger;
         _meter = meters?.Create("HighPerfMta.Tls") ?? new Meter("HighPerfMta.Tls");
         _handshakes = _meter.CreateCounter<long>("hpmta_tls_handshakes_total", description: "Handshakes with clients, by protocol and cipher suite");
         _failures = _meter.CreateCounter<long>("hpmta_tls_handshake_failures_total", description: "Handshakes with clients that failed, by cause");
+        _meter.CreateObservableGauge("hpmta_tls_handshakes_waiting", () => _gate.Waiting, description: "Handshakes that wait for their turn to be computed");
     }
 
     /// <summary>A handshake has to be over within this time; whoever calls aborts the connection then.</summary>
     public TimeSpan HandshakeTimeout { get; }
+
+    internal HandshakeGate Gate => _gate;
+
+    /// <summary>A handshake that begins now would be given up.</summary>
+    public bool IsFull => _gate.IsFull;
 
     /// <summary>What came first is the beginning of a handshake. Of something else a client of SMTP makes nothing.</summary>
     public static bool IsHandshake(byte first) => first == Handshake;
@@ -77,10 +89,12 @@ public sealed partial class TlsAcceptor : IDisposable
     /// </summary>
     /// <param name="connection">Where the client's first octet is still unread.</param>
     /// <param name="askForCertificate">The client is asked for a certificate.</param>
-    public async ValueTask<(TlsConnection? Connection, TlsFailure Failure, string Detail)> AcceptAsync(IConnection connection, bool askForCertificate)
+    /// <param name="isKnown">The client does not wait for its turn.</param>
+    public async ValueTask<(TlsConnection? Connection, TlsFailure Failure, string Detail)> AcceptAsync(IConnection connection, bool askForCertificate, bool isKnown = false)
     {
         ArgumentNullException.ThrowIfNull(connection);
         SslStream? session = null;
+        HandshakeTurn turn = new(_gate);
         try
         {
             if (await SniffAsync(connection.Input) is { } failure)
@@ -90,7 +104,12 @@ public sealed partial class TlsAcceptor : IDisposable
 
             // Whoever called may be a poller or an accept loop, and what follows costs a thousand times what a command does.
             await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
-            TransportStream transport = new(connection);
+            if (!isKnown && !await turn.TakeAsync())
+            {
+                return (null, TlsFailure.Busy, "");
+            }
+
+            TransportStream transport = new(connection, turn);
             session = new SslStream(transport, leaveInnerStreamOpen: true);
             await session.AuthenticateAsServerAsync(
                 (_, hello, _, _) => new ValueTask<SslServerAuthenticationOptions>(_certificates.Select(hello.ServerName, askForCertificate)), null);
@@ -106,6 +125,7 @@ public sealed partial class TlsAcceptor : IDisposable
         }
         finally
         {
+            turn.End();
             if (session is not null)
             {
                 await session.DisposeAsync();
@@ -113,32 +133,46 @@ public sealed partial class TlsAcceptor : IDisposable
         }
     }
 
-    /// <summary>Counts a failure and tells of it.</summary>
-    public void Report(TlsFailure failure, IPEndPoint? client, string detail)
+    /// <summary>The name of a failure, as it is counted.</summary>
+    public static string CauseOf(TlsFailure failure) => Causes[(int)failure];
+
+    /// <summary>Counts a failure.</summary>
+    /// <param name="failure">What it was.</param>
+    /// <param name="client">Whose.</param>
+    /// <param name="detail">What else is known; may be empty.</param>
+    /// <param name="tells">It is also told in the log.</param>
+    public void Report(TlsFailure failure, IPEndPoint? client, string detail, bool tells)
     {
         _failures.Add(1, new KeyValuePair<string, object?>("cause", Causes[(int)failure]));
-        Failed(_logger, client, Explain(failure), detail.Length == 0 ? "" : $" ({detail})");
+        if (tells)
+        {
+            Failed(_logger, client, Explain(failure), detail.Length == 0 ? "" : $" ({detail})");
+        }
     }
 
     public void Dispose() => _meter.Dispose();
 
-    /// <summary>Looks at the first octet and leaves it where it is. Null: a handshake begins.</summary>
+    /// <summary>
+    /// Looks at the first record and leaves it where it is. Null: a handshake begins. A client that sends its half has no turn yet, which others wait for.
+    /// </summary>
     private static async ValueTask<TlsFailure?> SniffAsync(PipeReader input)
     {
         while (true)
         {
             ReadResult result = await input.ReadAsync();
-            bool empty = result.Buffer.IsEmpty;
-            bool handshake = !empty && IsHandshake(result.Buffer.FirstSpan[0]);
-            input.AdvanceTo(result.Buffer.Start);
-            if (!empty)
+            ReadOnlySequence<byte> octets = result.Buffer;
+            bool isPlain = !octets.IsEmpty && !IsHandshake(octets.FirstSpan[0]);
+            bool isTooLong = !isPlain && TransportStream.IsTooLong(octets);
+            bool isWhole = isPlain || isTooLong || result.IsCompleted || TransportStream.HoldsRecord(octets);
+            input.AdvanceTo(octets.Start, isWhole ? octets.Start : octets.End);
+            if (isPlain || isTooLong)
             {
-                return handshake ? null : TlsFailure.Plaintext;
+                return isPlain ? TlsFailure.Plaintext : TlsFailure.Protocol;
             }
 
-            if (result.IsCompleted)
+            if (isWhole)
             {
-                return TlsFailure.Closed;
+                return octets.IsEmpty ? TlsFailure.Closed : null;
             }
         }
     }
@@ -186,6 +220,7 @@ public sealed partial class TlsAcceptor : IDisposable
         TlsFailure.Timeout => "the handshake took too long; a client that waits for a greeting in plain text is on the wrong port",
         TlsFailure.Version => "the client speaks no version of TLS that is allowed here (tls.minimum)",
         TlsFailure.Cipher => "the client has no cipher suite, or no kind of certificate, in common with this server",
+        TlsFailure.Busy => "too many other handshakes wait for a processor (tls.handshakes_waiting)",
         TlsFailure.Alert => "the client refused; it may not trust the certificate",
         _ => "what the client sent makes no handshake",
     };

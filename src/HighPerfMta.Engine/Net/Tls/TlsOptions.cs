@@ -19,6 +19,12 @@ public sealed record TlsOptions
     /// <summary>A handshake, from its beginning.</summary>
     public TimeSpan HandshakeTimeout { get; init; } = TimeSpan.FromSeconds(30);
 
+    /// <summary>Handshakes that are computed at once; 0: as many as there are processors. What waits for its client does not count.</summary>
+    public int Handshakes { get; init; }
+
+    /// <summary>Handshakes that wait for that; more are given up.</summary>
+    public int HandshakesWaiting { get; init; } = 1000;
+
     /// <summary>How often the files are looked at.</summary>
     public TimeSpan ReloadInterval { get; init; } = TimeSpan.FromMinutes(1);
 

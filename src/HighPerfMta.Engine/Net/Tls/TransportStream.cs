@@ -15,12 +15,17 @@ internal sealed class ReadCancelledException : IOException;
 /// The octets under a TLS session: reads from and writes to the connection below. A read gives no more than the rest of one record, so that what the session
 /// has not taken is still in the connection's buffer and can be seen there. A read of nothing waits until there is something.
 /// </summary>
-internal sealed class TransportStream(IConnection below) : Stream
+/// <param name="below">The connection below.</param>
+/// <param name="turn">Of the handshake: it ends as soon as the client is waited for. Null: there is none.</param>
+internal sealed class TransportStream(IConnection below, HandshakeTurn? turn = null) : Stream
 {
     /// <summary>Octets that are taken without a wait on a poller's thread; the pool goes on after so many, for they have to be decrypted too.</summary>
     public const int MostInline = 128 << 10;
 
     private const int RecordHeader = 5;
+
+    /// <summary>Octets of a record's content at most (RFC 8446 §5.1).</summary>
+    private const int LargestRecord = 1 << 14;
 
     private readonly PipeReader _input = below.Input;
     private readonly PipeWriter _output = below.Output;
@@ -67,7 +72,12 @@ internal sealed class TransportStream(IConnection below) : Stream
             }
 
             ValueTask<ReadResult> read = _input.ReadAsync(cancellationToken);
-            _inline = read.IsCompleted ? _inline : 0;
+            if (!read.IsCompleted)
+            {
+                _inline = 0;
+                EndTurn();
+            }
+
             ReadResult result = await read;
             if (IsHandshaking)
             {
@@ -123,6 +133,14 @@ internal sealed class TransportStream(IConnection below) : Stream
 
     public override void SetLength(long value) => throw new NotSupportedException();
 
+    private void EndTurn()
+    {
+        if (IsHandshaking)
+        {
+            turn?.End();
+        }
+    }
+
     /// <summary>Goes on on the pool.</summary>
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder))]
     private async ValueTask LeavePollerAsync()
@@ -168,6 +186,12 @@ internal sealed class TransportStream(IConnection below) : Stream
         _inline += count;
         return count;
     }
+
+    /// <summary>The first record is there as a whole, its length being what it says.</summary>
+    public static bool HoldsRecord(in ReadOnlySequence<byte> octets) => octets.Length >= RecordHeader && octets.Length >= RecordLength(octets);
+
+    /// <summary>The first record says that it is longer than one may be. The runtime would wait for all of it and keep it.</summary>
+    public static bool IsTooLong(in ReadOnlySequence<byte> octets) => octets.Length >= RecordHeader && RecordLength(octets) > RecordHeader + LargestRecord;
 
     /// <summary>RFC 8446 §5.1: type, version, and the length of what follows.</summary>
     private static int RecordLength(in ReadOnlySequence<byte> octets)

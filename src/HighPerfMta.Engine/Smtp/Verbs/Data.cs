@@ -13,6 +13,11 @@ internal static class Data
             return Replies.NoArguments;
         }
 
+        if (session.Transaction.Mail.Body == BodyEncoding.BinaryMime)
+        {
+            return Replies.BinaryNeedsBdat;
+        }
+
         if (session.Context.Intake.Refusal is { } refusal)
         {
             session.Reject(refusal, session.Transaction.SingleRecipient, "data");

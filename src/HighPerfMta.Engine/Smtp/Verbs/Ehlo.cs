@@ -6,5 +6,5 @@ namespace HighPerfMta.Engine.Smtp.Verbs;
 internal static class Ehlo
 {
     public static SmtpReply Handle(SmtpSession session, ReadOnlySpan<byte> arguments) =>
-        Helo.Greet(session, SmtpVerb.Ehlo, arguments, session.Context.EhloReply(session));
+        session.IsLmtp ? Replies.IsLmtp : Helo.Greet(session, SmtpVerb.Ehlo, arguments, session.Context.EhloReply(session));
 }

@@ -6,9 +6,9 @@ namespace HighPerfMta.Engine.Smtp.Verbs;
 internal static class Helo
 {
     public static SmtpReply Handle(SmtpSession session, ReadOnlySpan<byte> arguments) =>
-        Greet(session, SmtpVerb.Helo, arguments, session.Context.HeloReply);
+        session.IsLmtp ? Replies.IsLmtp : Greet(session, SmtpVerb.Helo, arguments, session.Context.HeloReply);
 
-    /// <summary>What HELO and EHLO share. A refused greeting changes nothing (RFC 5321 §4.1.4).</summary>
+    /// <summary>What HELO, EHLO and LHLO share. A refused greeting changes nothing (RFC 5321 §4.1.4).</summary>
     public static SmtpReply Greet(SmtpSession session, SmtpVerb verb, ReadOnlySpan<byte> arguments, SmtpReply welcome)
     {
         if (CommandParser.ParseHello(verb, arguments, out string name) is { } refusal)
@@ -18,7 +18,7 @@ internal static class Helo
 
         session.ResetTransaction();
         session.HeloName = name;
-        session.IsExtended = verb == SmtpVerb.Ehlo;
+        session.IsExtended = verb != SmtpVerb.Helo;
         session.State = SessionState.Ready;
         return welcome;
     }

@@ -3,12 +3,12 @@ using HighPerfMta.Protocol.Smtp;
 
 namespace HighPerfMta.Engine.Smtp.Verbs;
 
-/// <summary>MAIL FROM (RFC 5321 §4.1.1.2) with SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531) and AUTH (RFC 4954 §5).</summary>
+/// <summary>MAIL FROM (RFC 5321 §4.1.1.2) with SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), AUTH (RFC 4954 §5), and what else the session offers.</summary>
 internal static class Mail
 {
     public static SmtpReply Handle(SmtpSession session, ReadOnlySpan<byte> arguments)
     {
-        if (CommandParser.ParseMail(arguments, out MailParameters mail) is { } syntax)
+        if (CommandParser.ParseMail(arguments, out MailParameters mail, session.Extensions) is { } syntax)
         {
             return syntax;
         }
@@ -24,9 +24,38 @@ internal static class Mail
             return refusal;
         }
 
-        session.Transaction.Begin(mail);
+        if (session.Guarding?.TakeMessage() is { } over)
+        {
+            return over;
+        }
+
+        session.Transaction.Begin(WithTimes(mail, session.Context.Time));
         session.State = SessionState.Sender;
         return Replies.SenderOk;
+    }
+
+    /// <summary>Times count from MAIL on.</summary>
+    private static MailParameters WithTimes(in MailParameters mail, TimeProvider time)
+    {
+        if (mail.Times is not { } times)
+        {
+            return mail;
+        }
+
+        DateTimeOffset now = time.GetUtcNow();
+        EnvelopeParameters parameters = mail.Extended ?? EnvelopeParameters.None;
+        return mail with { Extended = parameters with { DeliverBy = times.DeliverBy(now), ReleaseAt = times.ReleaseAt(now) } };
+    }
+
+    private static SmtpReply? CheckTimes(SmtpSession session, MailTimes times)
+    {
+        DateTimeOffset now = session.Context.Time.GetUtcNow();
+        if (times.ReleaseAt(now) > now + session.Context.Options.Submission.FutureRelease)
+        {
+            return Replies.HeldTooLong;
+        }
+
+        return times is { Notify: false, By: < ExtensionLines.LeastDeliverBy } ? Replies.DeadlineTooShort : null;
     }
 
     private static SmtpReply? Check(SmtpSession session, in MailParameters mail)
@@ -49,6 +78,11 @@ internal static class Mail
         if (mail.Size > session.Context.Limits.MessageSize)
         {
             return Replies.MessageTooLarge;
+        }
+
+        if (mail.Times is { } times && CheckTimes(session, times) is { } wrong)
+        {
+            return wrong;
         }
 
         return session.Context.Intake.Refusal ?? (session.TryTakeMessage() ? null : Replies.UserMessages);

@@ -4,19 +4,19 @@ using HighPerfMta.Protocol.Smtp;
 
 namespace HighPerfMta.Engine.Smtp.Verbs;
 
-/// <summary>RCPT TO (RFC 5321 §4.1.1.3).</summary>
+/// <summary>RCPT TO (RFC 5321 §4.1.1.3) with NOTIFY and ORCPT (RFC 3461).</summary>
 internal static class Rcpt
 {
     public static SmtpReply Handle(SmtpSession session, ReadOnlySpan<byte> arguments)
     {
         Transaction transaction = session.Transaction;
-        if (CommandParser.ParseRcpt(arguments, transaction.Mail.SmtpUtf8, out EmailAddress? recipient) is { } syntax)
+        if (CommandParser.ParseRcpt(arguments, transaction.Mail.SmtpUtf8, session.Extensions, out EmailAddress? recipient, out RecipientParameters? parameters) is { } syntax)
         {
             transaction.RefusedRecipients++;
             return syntax;
         }
 
-        if (transaction.RecipientCount >= session.Context.Limits.Recipients)
+        if (transaction.RecipientCount >= session.Context.Limits.Recipients || !transaction.HasRoomFor(recipient!, parameters))
         {
             return RefuseTooMany(session, recipient!);
         }
@@ -47,7 +47,13 @@ internal static class Rcpt
             return Replies.UserRecipients;
         }
 
-        transaction.Add(recipient);
+        if (session.Guarding?.TakeRecipient() is { } over)
+        {
+            transaction.RefusedRecipients++;
+            return over;
+        }
+
+        transaction.Add(recipient, parameters);
         session.State = SessionState.Recipients;
         return Replies.RecipientOk;
     }

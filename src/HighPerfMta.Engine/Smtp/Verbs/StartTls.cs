@@ -22,10 +22,16 @@ internal static class StartTls
             return Replies.NotImplemented;
         }
 
-        return arguments.IsEmpty ? Replies.ReadyForTls : Replies.NoArguments;
+        if (!arguments.IsEmpty)
+        {
+            return Replies.NoArguments;
+        }
+
+        // After 220 there is no other word than the handshake.
+        return session.Context.Tls!.IsFull && !session.IsKnown ? GuardReplies.TooManyHandshakes : Replies.ReadyForTls;
     }
 
     /// <summary>RFC 3207 §4: before TLS nothing but these is answered where TLS is required.</summary>
     public static bool IsAllowedBefore(SmtpVerb verb) =>
-        verb is SmtpVerb.Ehlo or SmtpVerb.Helo or SmtpVerb.StartTls or SmtpVerb.Noop or SmtpVerb.Rset or SmtpVerb.Help or SmtpVerb.Quit or SmtpVerb.Unknown;
+        verb is SmtpVerb.Ehlo or SmtpVerb.Helo or SmtpVerb.Lhlo or SmtpVerb.StartTls or SmtpVerb.Noop or SmtpVerb.Rset or SmtpVerb.Help or SmtpVerb.Quit or SmtpVerb.Unknown;
 }

@@ -23,7 +23,7 @@ internal static class Xclient
         }
 
         session.BecomeClient(client);
-        return session.Context.Greeting;
+        return session.Context.Guard.Denies(session.ClientAddress) ? Replies.AccessDenied : session.Greeting;
     }
 }
 

@@ -67,7 +67,7 @@ public class CourierConnectTests
         bench.Dns.Host("a.example", "192.0.2.1").Host("b.example", "192.0.2.2");
         bench.Mx.Script = static (session, line) => session == 0 && line == "greeting" ? "554 no service" : null;
         Assert.Equal("b.example[192.0.2.2]", (await bench.SendAsync()).Peer);
-        await DeliveryBench.UntilAsync(() => bench.Mx.LinesOf(0).Contains("QUIT"));
+        await Waiting.UntilAsync(() => bench.Mx.LinesOf(0).Contains("QUIT"));
     }
 
     [Fact]
@@ -181,7 +181,7 @@ public class CourierConnectTests
             return null;
         };
         Task<DeliveryOutcome> sending = bench.SendAsync();
-        await DeliveryBench.UntilAsync(() => bench.Mx.Connects.Count == 1);
+        await Waiting.UntilAsync(() => bench.Mx.Connects.Count == 1);
         bench.Time.Advance(bench.Options.ConnectTimeout - TimeSpan.FromSeconds(1));
         Assert.False(sending.IsCompleted);
         bench.Time.Advance(TimeSpan.FromSeconds(1));
@@ -221,7 +221,7 @@ public class CourierConnectTests
             using CancellationTokenSource stop = new();
             DeliveryTask task = bench.Task(null, "\r\nx\r\n", "a@example.com");
             Task sending = bench.Courier.DeliverAsync(task, stop.Token).AsTask();
-            await DeliveryBench.UntilAsync(() => lookup ? !bench.Dns.Lookups.IsEmpty : !bench.Mx.Connects.IsEmpty);
+            await Waiting.UntilAsync(() => lookup ? !bench.Dns.Lookups.IsEmpty : !bench.Mx.Connects.IsEmpty);
             await stop.CancelAsync();
             await sending;
             Assert.Equal((DeliveryStatus.Deferred, FaultOwner.Local), (task.Outcomes[0].Status, task.Outcomes[0].Fault));

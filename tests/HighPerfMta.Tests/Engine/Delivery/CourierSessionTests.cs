@@ -40,23 +40,13 @@ public class CourierSessionTests
         Task<DeliveryOutcome> sending = bench.SendAsync();
         await reached.Task;
         DateTimeOffset begin = bench.Time.GetUtcNow();
-        await PassTimeAsync(bench, sending);
+        await bench.Time.PassUntilAsync(sending, TimeSpan.FromSeconds(1));
         Assert.True(bench.Time.GetUtcNow() - begin >= TimeSpan.FromSeconds(seconds));
         DeliveryOutcome outcome = await sending;
         Assert.Equal($"Deferred {stage} 4.4.2", $"{outcome.Status} {outcome.Stage} {outcome.Enhanced}");
         Assert.Contains("time-out", outcome.Text, StringComparison.Ordinal);
         Assert.Equal(CourierState.Closed, bench.Courier.State);
         Assert.Equal(DeliveryStatus.Delivered, (await bench.SendAsync()).Status);
-    }
-
-    /// <summary>Lets the clock run until the task has ended.</summary>
-    private static async Task PassTimeAsync(CourierBench bench, Task task)
-    {
-        while (!task.IsCompleted)
-        {
-            bench.Time.Advance(TimeSpan.FromSeconds(1));
-            await Task.Delay(1);
-        }
     }
 
     [Fact]
@@ -66,7 +56,7 @@ public class CourierSessionTests
         bench.Mx.Split = 1;
         bench.Mx.Script = static (_, line) => line == "greeting" ? "220-" + new string('x', 500) : null;
         Task<DeliveryOutcome> sending = bench.SendAsync();
-        await PassTimeAsync(bench, sending);
+        await bench.Time.PassUntilAsync(sending, TimeSpan.FromSeconds(1));
         DeliveryOutcome outcome = await sending;
         Assert.Equal((DeliveryStatus.Deferred, DeliveryStage.Greeting), (outcome.Status, outcome.Stage));
     }
@@ -402,9 +392,9 @@ public class CourierSessionTests
         bench.Mx.Before = static (_, line) => line == "QUIT" ? Task.Delay(Timeout.Infinite) : Task.CompletedTask;
         await bench.SendAsync();
         Task quitting = bench.Courier.QuitAsync().AsTask();
-        await DeliveryBench.UntilAsync(() => bench.Mx.LinesOf(0).Contains("QUIT"));
+        await Waiting.UntilAsync(() => bench.Mx.LinesOf(0).Contains("QUIT"));
         Assert.False(quitting.IsCompleted);
-        await PassTimeAsync(bench, quitting);
+        await bench.Time.PassUntilAsync(quitting, TimeSpan.FromSeconds(1));
         await quitting;
         Assert.Equal(CourierState.Closed, bench.Courier.State);
     }

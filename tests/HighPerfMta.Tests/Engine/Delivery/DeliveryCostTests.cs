@@ -51,7 +51,7 @@ public class DeliveryCostTests
             bench.Room.Enqueue(message);
         }
 
-        await DeliveryBench.UntilAsync(() => messages.TrueForAll(static m => m.OpenRecipients == 0));
+        await Waiting.UntilAsync(() => messages.TrueForAll(static m => m.OpenRecipients == 0));
     }
 
     private static List<QueuedMessage> Prepare(DeliveryBench bench, int messages) =>

@@ -14,7 +14,7 @@ public class DeliveryRoomTests
     {
         await using DeliveryBench bench = new();
         QueuedMessage message = bench.Send("s@from.example", "r@to.example");
-        await DeliveryBench.UntilAsync(() => message.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => message.OpenRecipients == 0);
         RecipientState state = message.GetRecipient(0);
         Assert.Equal((RecipientStatus.Delivered, 1), (state.Status, state.Attempts));
         MailEvent told = Assert.Single(bench.Events.Events);
@@ -30,7 +30,7 @@ public class DeliveryRoomTests
         await using DeliveryBench bench = new();
         bench.Resolver.Decisions["other.example"] = new SiteDecision(new Site("mx:one.example", [new SiteHost("one.example", 10, 25)]), NextHopKind.Mx, null);
         QueuedMessage message = bench.Send("s@from.example", "a@one.example", "b@two.example", "c@other.example", "d@two.example");
-        await DeliveryBench.UntilAsync(() => message.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => message.OpenRecipients == 0);
         Assert.Equal(2, bench.Couriers.Attempts.Count);
         Assert.Equal([0, 2], bench.Couriers.Attempts.Single(static a => a.Site == "mx:one.example").Recipients);
         Assert.Equal([1, 3], bench.Couriers.Attempts.Single(static a => a.Site == "mx:two.example").Recipients);
@@ -42,7 +42,7 @@ public class DeliveryRoomTests
         await using DeliveryBench bench = new();
         bench.Options = bench.Options with { RecipientsPerTransaction = 3 };
         QueuedMessage message = bench.Send("s@from.example", [.. Enumerable.Range(0, 8).Select(static i => $"r{i}@to.example")]);
-        await DeliveryBench.UntilAsync(() => message.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => message.OpenRecipients == 0);
         Assert.Equal([3, 3, 2], bench.Couriers.Attempts.Select(static a => a.Recipients.Length));
     }
 
@@ -52,7 +52,7 @@ public class DeliveryRoomTests
         await using DeliveryBench bench = new();
         bench.Couriers.Outcome = static (_, _, i) => i < 2 ? ScriptedCouriers.Delivered : ScriptedCouriers.TooManyRecipients;
         QueuedMessage message = bench.Send("s@from.example", [.. Enumerable.Range(0, 5).Select(static i => $"r{i}@to.example")]);
-        await DeliveryBench.UntilAsync(() => message.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => message.OpenRecipients == 0);
         Assert.Equal([5, 3, 1], bench.Couriers.Attempts.Select(static a => a.Recipients.Length));
         Assert.All(bench.Events.Events, static e => Assert.Equal((MailEventKind.Delivered, 1), (e.Kind, e.Attempt)));
     }
@@ -63,7 +63,7 @@ public class DeliveryRoomTests
         await using DeliveryBench bench = new();
         bench.Couriers.Outcome = static (_, _, _) => ScriptedCouriers.TooManyRecipients;
         QueuedMessage message = bench.Send("s@from.example", "a@to.example", "b@to.example");
-        await DeliveryBench.UntilAsync(() => message.GetRecipient(1).Attempts == 1);
+        await Waiting.UntilAsync(() => message.GetRecipient(1).Attempts == 1);
         await bench.CalmAsync();
         Assert.Single(bench.Couriers.Attempts);
     }
@@ -76,7 +76,7 @@ public class DeliveryRoomTests
         bench.Resolver.Decisions["wait.example"] = new SiteDecision(null, NextHopKind.Hold, null);
         bench.Resolver.Decisions["no.example"] = new SiteDecision(null, NextHopKind.Reject, null);
         QueuedMessage message = bench.Send("s@from.example", "a@void.example", "b@wait.example", "c@no.example");
-        await DeliveryBench.UntilAsync(() => message.OpenRecipients == 1 && message.GetRecipient(1).Status == RecipientStatus.Held);
+        await Waiting.UntilAsync(() => message.OpenRecipients == 1 && message.GetRecipient(1).Status == RecipientStatus.Held);
         Assert.Equal(RecipientStatus.Delivered, message.GetRecipient(0).Status);
         Assert.Equal(RecipientStatus.Failed, message.GetRecipient(2).Status);
         Assert.Equal(new EnhancedCode(5, 7, 1), message.GetRecipient(2).LastOutcome!.Enhanced);
@@ -93,9 +93,9 @@ public class DeliveryRoomTests
         await using DeliveryBench bench = new();
         bench.Resolver.Decisions["wait.example"] = new SiteDecision(null, NextHopKind.Hold, null);
         QueuedMessage message = bench.Send("s@from.example", "b@wait.example");
-        await DeliveryBench.UntilAsync(() => message.GetRecipient(0).Status == RecipientStatus.Held);
+        await Waiting.UntilAsync(() => message.GetRecipient(0).Status == RecipientStatus.Held);
         Assert.Equal(1, await bench.SteerAsync(message.Id, SteeringKind.Release));
-        await DeliveryBench.UntilAsync(() => message.GetRecipient(0).Status == RecipientStatus.Delivered);
+        await Waiting.UntilAsync(() => message.GetRecipient(0).Status == RecipientStatus.Delivered);
     }
 
     [Fact]
@@ -107,7 +107,7 @@ public class DeliveryRoomTests
         bench.Resolver.Decisions["slow.example"] = new SiteDecision(null, NextHopKind.Mx, slow);
         bench.Resolver.Decisions["none.example"] = new SiteDecision(null, NextHopKind.Mx, none);
         QueuedMessage message = bench.Send("s@from.example", "a@slow.example", "b@none.example");
-        await DeliveryBench.UntilAsync(() => message.OpenRecipients == 1 && message.GetRecipient(0).Attempts == 1);
+        await Waiting.UntilAsync(() => message.OpenRecipients == 1 && message.GetRecipient(0).Attempts == 1);
         Assert.Equal(none, message.GetRecipient(1).LastOutcome);
         Assert.InRange(message.GetRecipient(0).DueAt - bench.Time.GetUtcNow(), TimeSpan.FromMinutes(4), TimeSpan.FromMinutes(6));
 
@@ -145,6 +145,6 @@ public class DeliveryRoomTests
         }
 
         filled.Set();
-        await DeliveryBench.UntilAsync(() => late.OpenRecipients == 0 && Array.TrueForAll(many, static m => m.OpenRecipients == 0));
+        await Waiting.UntilAsync(() => late.OpenRecipients == 0 && Array.TrueForAll(many, static m => m.OpenRecipients == 0));
     }
 }

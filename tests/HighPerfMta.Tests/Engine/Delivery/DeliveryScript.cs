@@ -136,12 +136,9 @@ internal sealed class DeliveryScript
         _down.Clear();
         _reportsFail = false;
         Task operators = Task.WhenAll(_operators);
-        while (!operators.IsCompleted)
-        {
-            // Some wait for a job that waits for its report to be tried again.
-            Bench.Time.Advance(TimeSpan.FromSeconds(10));
-            await Task.Delay(1);
-        }
+
+        // Some wait for a job that waits for its report to be tried again.
+        await Bench.Time.PassUntilAsync(operators, TimeSpan.FromSeconds(10));
 
         for (int i = 0; i < 200 && Bench.Queue.Count > 0; i++)
         {

@@ -20,7 +20,7 @@ public class ExpiryTests
         bench.Options = bench.Options with { Connections = 1, Shards = 1 };
         bench.Couriers.Before = static (site, _, stop) => site.Key == "mx:slow.example" ? new ValueTask(Task.Delay(Never, stop)) : default;
         bench.Send("s@from.example", "r@slow.example");
-        await DeliveryBench.UntilAsync(() => bench.Couriers.Attempts.Count == 1);
+        await Waiting.UntilAsync(() => bench.Couriers.Attempts.Count == 1);
         QueuedMessage starved = bench.Send("s@from.example", "r@other.example");
         await CheckAsync(bench, starved);
     }
@@ -63,7 +63,7 @@ public class ExpiryTests
         Assert.Empty(bench.Reports.Sent);
         await bench.AdvanceAsync(TimeSpan.FromMinutes(3));
         Assert.Equal(Router.MaxLookups, bench.Resolver.Lookups);
-        await DeliveryBench.UntilAsync(() => bench.Reports.Sent.Any(r => r.Message.Id == old.Id && r.Kind == kind));
+        await Waiting.UntilAsync(() => bench.Reports.Sent.Any(r => r.Message.Id == old.Id && r.Kind == kind));
     }
 
     [Fact]
@@ -104,7 +104,7 @@ public class ExpiryTests
 
         Assert.Single(bench.Reports.Sent, r => r.Message.Id == message.Id && r.Kind == ReportKind.Delay);
         await PassAsync(bench, bench.Retry.Expire - TimeSpan.FromHours(4) + Step);
-        await DeliveryBench.UntilAsync(() => message.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => message.OpenRecipients == 0);
         Assert.Equal(RecipientStatus.Failed, message.GetRecipient(0).Status);
         Assert.Single(bench.Reports.Sent, r => r.Message.Id == message.Id && r.Kind == ReportKind.Delay);
         Assert.Single(bench.Reports.Sent, r => r.Message.Id == message.Id && r.Kind == ReportKind.Failure);
@@ -118,7 +118,7 @@ public class ExpiryTests
             for (int i = 0; i < 3; i++)
             {
                 await bench.Room.WorkedOffAsync();
-                await DeliveryBench.UntilAsync(() => bench.Room.Writing == 0);
+                await Waiting.UntilAsync(() => bench.Room.Writing == 0);
             }
         }
     }

@@ -20,15 +20,15 @@ public class FairnessTests
         RoundGate gate = new();
         bench.Couriers.Before = (_, _, stop) => gate.WaitAsync(stop);
         QueuedMessage list = bench.Send("list@big.example", [.. Enumerable.Range(0, recipients).Select(static i => $"r{i}@d{i % domains}.example")]);
-        await DeliveryBench.UntilAsync(() => gate.Waiting == 4 && bench.Room.Sites().Count == domains);
+        await Waiting.UntilAsync(() => gate.Waiting == 4 && bench.Room.Sites().Count == domains);
         await bench.CalmButForTransactionsAsync();
         QueuedMessage small = bench.Send("somebody@small.example", "r@other.example");
         await bench.CalmButForTransactionsAsync();
         gate.LetThrough(forGood: true);
-        await DeliveryBench.UntilAsync(() => small.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => small.OpenRecipients == 0);
         int before = bench.Couriers.Created.TakeWhile(static site => site != "mx:other.example").Count();
         Assert.InRange(before, 4, 4 + (2 * Groups));
-        await DeliveryBench.UntilAsync(() => list.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => list.OpenRecipients == 0);
         Assert.Equal(4, bench.Couriers.MostOpen);
     }
 
@@ -45,13 +45,13 @@ public class FairnessTests
             bench.Room.Restore(bench.Queue.AddBare("s@from.example", $"d{i}.example", bench.Time.GetUtcNow(), attempts: 3));
         }
 
-        await DeliveryBench.UntilAsync(() => gate.Waiting == 1 && bench.Room.Sites().Count == sites);
+        await Waiting.UntilAsync(() => gate.Waiting == 1 && bench.Room.Sites().Count == sites);
         QueuedMessage fresh = bench.Send("s@from.example", "r@new.example");
         await bench.CalmButForTransactionsAsync();
         gate.LetThrough(forGood: true);
-        await DeliveryBench.UntilAsync(() => fresh.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => fresh.OpenRecipients == 0);
         Assert.InRange(bench.Couriers.Attempts.TakeWhile(a => a.Message != fresh.Id).Count(), 1, SiteJobs.TriedShare);
-        await DeliveryBench.UntilAsync(() => bench.Queue.Jobs.Count == 0);
+        await Waiting.UntilAsync(() => bench.Queue.Jobs.Count == 0);
     }
 
     [Fact]
@@ -62,7 +62,7 @@ public class FairnessTests
         RoundGate gate = new();
         bench.Couriers.Before = (_, _, stop) => gate.WaitAsync(stop);
         bench.Send("first@from.example", "r@to.example");
-        await DeliveryBench.UntilAsync(() => gate.Waiting == 1);
+        await Waiting.UntilAsync(() => gate.Waiting == 1);
         string other = OtherGroup("big.example");
         for (int i = 0; i < 1000; i++)
         {
@@ -71,9 +71,9 @@ public class FairnessTests
         }
 
         QueuedMessage small = bench.Send($"somebody@{other}", "r@to.example");
-        await DeliveryBench.UntilAsync(() => bench.Room.Sites().Single().Waiting == 2001);
+        await Waiting.UntilAsync(() => bench.Room.Sites().Single().Waiting == 2001);
         gate.LetThrough(forGood: true);
-        await DeliveryBench.UntilAsync(() => bench.Queue.Jobs.Count == 0);
+        await Waiting.UntilAsync(() => bench.Queue.Jobs.Count == 0);
         MessageId[] order = [.. bench.Couriers.Attempts.Select(static a => a.Message)];
         Assert.InRange(Array.IndexOf(order, small.Id), 1, 6);
 
@@ -114,11 +114,11 @@ public class FairnessTests
         TaskCompletionSource dns = new(TaskCreationOptions.RunContinuationsAsynchronously);
         bench.Resolver.Slow = _ => dns.Task;
         QueuedMessage list = bench.Send("list@big.example", [.. Enumerable.Range(0, 5000).Select(static i => $"r@d{i}.example")]);
-        await DeliveryBench.UntilAsync(() => bench.Resolver.Lookups == Router.MaxLookupsEach);
+        await Waiting.UntilAsync(() => bench.Resolver.Lookups == Router.MaxLookupsEach);
         await bench.CalmAsync();
         Assert.Equal(Router.MaxLookupsEach, bench.Resolver.Lookups);
         dns.SetResult();
-        await DeliveryBench.UntilAsync(() => list.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => list.OpenRecipients == 0);
     }
 
     private static string OtherGroup(string domain) =>

@@ -45,15 +45,15 @@ public sealed class HungReadsTests : IAsyncDisposable
     {
         await BeginAsync();
         await AllWaitAsync();
-        await DeliveryBench.UntilAsync(() => Delivered("well.example") == Messages);
+        await Waiting.UntilAsync(() => Delivered("well.example") == Messages);
         QueuedMessage fresh = await AcceptAsync("new.example", 3000);
         _room.Enqueue(fresh);
-        await DeliveryBench.UntilAsync(() => Delivered("new.example") == 1);
+        await Waiting.UntilAsync(() => Delivered("new.example") == 1);
         Assert.Equal((0, LogCondition.Healthy), (Delivered("hung.example") - Before, _queue.Condition));
         Assert.InRange(_log.ReadsWaiting, 1, Hung().Connections - DiskReaders.MostOfShare);
 
         LetGo();
-        await DeliveryBench.UntilAsync(() => _queue.Count == 0);
+        await Waiting.UntilAsync(() => _queue.Count == 0);
         Assert.Equal(Before + Messages, Delivered("hung.example"));
     }
 
@@ -67,7 +67,7 @@ public sealed class HungReadsTests : IAsyncDisposable
         }
 
         Assert.InRange(Hung().Connections, DiskReaders.MostOfShare + 1, _options.ConnectionsPerSite);
-        await DeliveryBench.UntilAsync(() => _log.ReadsWaiting > 0);
+        await Waiting.UntilAsync(() => _log.ReadsWaiting > 0);
     }
 
     private SiteStatus Hung() => _room.Sites().Single(static s => s.Key == "mx:hung.example");
@@ -94,7 +94,7 @@ public sealed class HungReadsTests : IAsyncDisposable
         _room = new DeliveryRoom(_queue, new DomainResolver(), _couriers, new RecordingReports(), new RecordingEventLog(), _options, new RetryOptions(), _time, NullLoggerFactory.Instance, new Random(7));
         List<int> first = restored.FindAll(slot => _queue.Jobs[slot].Accepted / LogBed.SegmentSize < hung.Min);
         first.ForEach(_room.Restore);
-        await DeliveryBench.UntilAsync(() => Delivered("hung.example") == Before);
+        await Waiting.UntilAsync(() => Delivered("hung.example") == Before);
         restored.RemoveAll(first.Contains);
         restored.ForEach(_room.Restore);
         await _room.WorkedOffAsync();

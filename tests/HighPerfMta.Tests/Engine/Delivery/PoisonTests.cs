@@ -55,7 +55,7 @@ public class PoisonTests
         for (int i = 0; i < 40 && !bench.Queue.Jobs[poison.Slot].IsHeld; i++)
         {
             QueuedMessage good = bench.Send("s@from.example", "r@to.example", "r@to2.example");
-            await DeliveryBench.UntilAsync(() => good.OpenRecipients == 0);
+            await Waiting.UntilAsync(() => good.OpenRecipients == 0);
             await bench.CalmAsync();
             await bench.AdvanceAsync(TimeSpan.FromMinutes(10));
         }

@@ -17,7 +17,7 @@ public class RecoveryTests
         bool down = true;
         bench.Couriers.Outcome = (_, _, _) => Volatile.Read(ref down) ? ScriptedCouriers.SiteDown : ScriptedCouriers.Delivered;
         QueuedMessage first = bench.Send("s@from.example", "r@to.example");
-        await DeliveryBench.UntilAsync(() => first.GetRecipient(0).Attempts == 1);
+        await Waiting.UntilAsync(() => first.GetRecipient(0).Attempts == 1);
         DateTimeOffset due = bench.Time.GetUtcNow() + (allComeDueTogether ? TimeSpan.FromMinutes(10) : default);
         for (int i = 0; i < Backlog; i++)
         {
@@ -45,7 +45,7 @@ public class RecoveryTests
 
         Assert.Equal([1, 2, 4, 8, 16, 20], connections);
         gate.LetThrough(forGood: true);
-        await DeliveryBench.UntilAsync(() => bench.Queue.Jobs.Count <= 1);
+        await Waiting.UntilAsync(() => bench.Queue.Jobs.Count <= 1);
         Assert.Equal(20, bench.Couriers.MostOpenOf("mx:to.example"));
     }
 
@@ -53,7 +53,7 @@ public class RecoveryTests
     private static async Task<int> ConnectionsAtRestAsync(DeliveryBench bench, RoundGate gate)
     {
         int open = 0;
-        await DeliveryBench.UntilAsync(() => gate.Waiting > 0);
+        await Waiting.UntilAsync(() => gate.Waiting > 0);
         for (int calm = 0; calm < 3;)
         {
             await bench.Room.WorkedOffAsync();

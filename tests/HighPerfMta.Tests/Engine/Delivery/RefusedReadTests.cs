@@ -27,7 +27,7 @@ public class RefusedReadTests
         await bench.CalmAsync();
         Assert.Equal((1, RecipientStatus.Pending, 0), (refusals(), message.GetRecipient(0).Status, message.GetRecipient(0).Attempts));
         QueuedMessage good = bench.Send("s@from.example", "r@to.example");
-        await DeliveryBench.UntilAsync(() => good.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => good.OpenRecipients == 0);
         for (int i = 0; i < 3; i++)
         {
             await bench.AdvanceAsync(Step);

@@ -26,7 +26,7 @@ public class RestingCostTests
             bench.Room.Restore(bench.Queue.AddBare("s@from.example", "to.example", due, 0));
         }
 
-        await DeliveryBench.UntilAsync(() => bench.Room.Sites() is var sites && due > bench.Time.GetUtcNow() ? bench.Room.Activity == default : sites.Count == 1 && sites[0].Waiting > jobs - 100);
+        await Waiting.UntilAsync(() => bench.Room.Sites() is var sites && due > bench.Time.GetUtcNow() ? bench.Room.Activity == default : sites.Count == 1 && sites[0].Waiting > jobs - 100);
         await bench.CalmButForTransactionsAsync();
         long before = bench.Room.Turns;
         for (int i = 0; i < minutes * 60; i++)
@@ -53,11 +53,11 @@ public class RestingCostTests
                 bench.Send("s@from.example", $"r@w{wave}d{i}.example");
             }
 
-            await DeliveryBench.UntilAsync(() => bench.Queue.Count == 0);
+            await Waiting.UntilAsync(() => bench.Queue.Count == 0);
             Assert.InRange(Enumerable.Range(0, sites).Max(i => bench.Room.SiteNumber($"mx:w{wave}d{i}.example")), 1, sites);
             await bench.CalmAsync();
             await bench.AdvanceAsync(bench.Options.IdleTimeout);
-            await DeliveryBench.UntilAsync(() => bench.Room.Activity.Connections == 0);
+            await Waiting.UntilAsync(() => bench.Room.Activity.Connections == 0);
             await bench.CalmAsync();
             Assert.Empty(bench.Room.Sites());
             Assert.All(Enumerable.Range(0, sites), i => Assert.Equal(0, bench.Room.SiteNumber($"mx:w{wave}d{i}.example")));

@@ -177,7 +177,7 @@ public class RetryTests
         int open = -1;
         bench.Reports.Before = m => open = m.OpenRecipients;
         QueuedMessage message = bench.Send("s@from.example", "a@to.example", "b@to.example", "c@to.example");
-        await DeliveryBench.UntilAsync(() => message.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => message.OpenRecipients == 0);
         Assert.Equal(2, open);
         (_, _, (int Recipient, DeliveryOutcome Outcome)[] recipients) = Assert.Single(bench.Reports.Sent);
         Assert.Equal([(0, ScriptedCouriers.Failed), (2, ScriptedCouriers.Failed)], recipients);
@@ -192,7 +192,7 @@ public class RetryTests
         bench.Couriers.Outcome = static (_, _, _) => ScriptedCouriers.Failed;
         bench.Queue.BeforeUpdate = static (_, _) => throw new InvalidOperationException("power is gone");
         QueuedMessage message = bench.Send("s@from.example", "r@to.example");
-        await DeliveryBench.UntilAsync(() => !bench.Reports.Sent.IsEmpty);
+        await Waiting.UntilAsync(() => !bench.Reports.Sent.IsEmpty);
         await bench.CalmAsync();
         Assert.Equal(1, message.OpenRecipients);
 
@@ -200,7 +200,7 @@ public class RetryTests
         bench.Queue.BeforeUpdate = null;
         second.Couriers.Outcome = bench.Couriers.Outcome;
         second.Room.Enqueue(message);
-        await DeliveryBench.UntilAsync(() => message.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => message.OpenRecipients == 0);
         Assert.Single(second.Reports.Sent);
     }
 

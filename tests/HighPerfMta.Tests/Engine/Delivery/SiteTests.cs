@@ -16,7 +16,7 @@ public class SiteTests
         bool down = true;
         bench.Couriers.Outcome = (_, _, _) => Volatile.Read(ref down) ? ScriptedCouriers.SiteDown : ScriptedCouriers.Delivered;
         QueuedMessage first = bench.Send("s@from.example", "r@to.example");
-        await DeliveryBench.UntilAsync(() => first.GetRecipient(0).Attempts == 1);
+        await Waiting.UntilAsync(() => first.GetRecipient(0).Attempts == 1);
         await bench.CalmAsync();
         List<QueuedMessage> rest = [];
         for (int i = 0; i < 40; i++)
@@ -43,11 +43,11 @@ public class SiteTests
         TaskCompletionSource gate = new();
         bench.Couriers.Before = (_, _, _) => new ValueTask(gate.Task);
         bench.Time.Advance(TimeSpan.FromSeconds(5));
-        await DeliveryBench.UntilAsync(() => bench.Couriers.Attempts.Count == 3);
+        await Waiting.UntilAsync(() => bench.Couriers.Attempts.Count == 3);
         await bench.Room.WorkedOffAsync();
         Assert.Equal((1, 1), (bench.Couriers.Open, bench.Room.Activity.Transactions));
         gate.SetResult();
-        await DeliveryBench.UntilAsync(() => rest.Skip(1).All(static m => m.OpenRecipients == 0));
+        await Waiting.UntilAsync(() => rest.Skip(1).All(static m => m.OpenRecipients == 0));
         Assert.Null(bench.Room.Sites().Single().LastError);
         Assert.InRange(bench.Couriers.MostOpen, 2, 20);
     }
@@ -59,12 +59,12 @@ public class SiteTests
         bool down = true;
         bench.Couriers.Outcome = (_, _, _) => Volatile.Read(ref down) ? ScriptedCouriers.SiteDown : ScriptedCouriers.Delivered;
         QueuedMessage first = bench.Send("s@from.example", "r@to.example");
-        await DeliveryBench.UntilAsync(() => first.GetRecipient(0).Attempts == 1);
+        await Waiting.UntilAsync(() => first.GetRecipient(0).Attempts == 1);
         QueuedMessage second = bench.Send("s@from.example", "r2@to.example");
         await bench.CalmAsync();
         Volatile.Write(ref down, false);
         Assert.Equal(1, await bench.SteerAsync(first.Id, SteeringKind.Retry));
-        await DeliveryBench.UntilAsync(() => first.OpenRecipients == 0 && second.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => first.OpenRecipients == 0 && second.OpenRecipients == 0);
         Assert.Equal(2, first.GetRecipient(0).Attempts);
     }
 
@@ -81,7 +81,7 @@ public class SiteTests
         }
 
         QueuedMessage other = bench.Send("s@from.example", "r@quick.example");
-        await DeliveryBench.UntilAsync(() => other.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => other.OpenRecipients == 0);
         Assert.Equal(500, bench.Queue.Count);
     }
 
@@ -98,11 +98,11 @@ public class SiteTests
         }
 
         QueuedMessage known = bench.Send("s@from.example", "a@known.example", "b@newer.example");
-        await DeliveryBench.UntilAsync(() => known.GetRecipient(0).Status == RecipientStatus.Delivered);
+        await Waiting.UntilAsync(() => known.GetRecipient(0).Status == RecipientStatus.Delivered);
         Assert.Equal(Router.MaxLookups, bench.Resolver.Lookups);
         Assert.Equal(RecipientStatus.Pending, known.GetRecipient(1).Status);
         dns.SetResult();
-        await DeliveryBench.UntilAsync(() => bench.Queue.Count == 0);
+        await Waiting.UntilAsync(() => bench.Queue.Count == 0);
     }
 
     [Fact]
@@ -117,16 +117,16 @@ public class SiteTests
         }
 
         await bench.Room.WorkedOffAsync();
-        await DeliveryBench.UntilAsync(() => bench.Couriers.Attempts.Count == 1);
+        await Waiting.UntilAsync(() => bench.Couriers.Attempts.Count == 1);
         Assert.Equal(1, bench.Couriers.Open);
         gate.SetResult();
-        await DeliveryBench.UntilAsync(() => bench.Queue.Count == 0);
+        await Waiting.UntilAsync(() => bench.Queue.Count == 0);
         await bench.CalmAsync();
         Assert.Equal((1, 0), (bench.Couriers.Open, bench.Couriers.Quits));
         await bench.AdvanceAsync(bench.Options.IdleTimeout - TimeSpan.FromMilliseconds(1));
         Assert.Equal(1, bench.Couriers.Open);
         await bench.AdvanceAsync(TimeSpan.FromMilliseconds(1));
-        await DeliveryBench.UntilAsync(() => bench.Couriers is { Open: 0, Quits: 1 } && bench.Room.Activity.Connections == 0);
+        await Waiting.UntilAsync(() => bench.Couriers is { Open: 0, Quits: 1 } && bench.Room.Activity.Connections == 0);
         await bench.CalmAsync();
         Assert.Empty(bench.Room.Sites());
     }
@@ -140,12 +140,12 @@ public class SiteTests
         bench.Send("s@from.example", "r1@to.example");
         bench.Send("s@from.example", "r2@to.example");
         await bench.Room.WorkedOffAsync();
-        await DeliveryBench.UntilAsync(() => bench.Couriers.Attempts.Count == 1);
+        await Waiting.UntilAsync(() => bench.Couriers.Attempts.Count == 1);
         await bench.Room.WorkedOffAsync();
         bench.Time.Advance(TimeSpan.FromMilliseconds(250));
-        await DeliveryBench.UntilAsync(() => bench.Couriers.Attempts.Count == 2);
+        await Waiting.UntilAsync(() => bench.Couriers.Attempts.Count == 2);
         gate.SetResult();
-        await DeliveryBench.UntilAsync(() => bench.Queue.Count == 0);
+        await Waiting.UntilAsync(() => bench.Queue.Count == 0);
     }
 
     [Fact]
@@ -162,7 +162,7 @@ public class SiteTests
             bench.Send("s@from.example", $"r{i}@to.example");
         }
 
-        await DeliveryBench.UntilAsync(() => bench.Queue.Count == 0 || bench.Events.Events.Any(static e => e.Kind == MailEventKind.Deferred));
+        await Waiting.UntilAsync(() => bench.Queue.Count == 0 || bench.Events.Events.Any(static e => e.Kind == MailEventKind.Deferred));
         Assert.All(bench.Events.Events, static e => Assert.Equal((MailEventKind.Delivered, 1), (e.Kind, e.Attempt)));
     }
 
@@ -193,7 +193,7 @@ public class SiteTests
                     bench.Send("s@from.example", $"r@d{domain % sites}.example");
                 }
 
-                await DeliveryBench.UntilAsync(() => bench.Queue.Count == 0);
+                await Waiting.UntilAsync(() => bench.Queue.Count == 0);
                 Assert.InRange(bench.Couriers.MostOpen, 1, all);
                 foreach (int domain in domains)
                 {
@@ -214,9 +214,9 @@ public class SiteTests
         }
 
         QueuedMessage one = bench.Send("s@from.example", "r@short.example");
-        await DeliveryBench.UntilAsync(() => one.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => one.OpenRecipients == 0);
         Assert.Equal(1, bench.Couriers.MostOpen);
-        await DeliveryBench.UntilAsync(() => bench.Queue.Count == 0);
+        await Waiting.UntilAsync(() => bench.Queue.Count == 0);
     }
 
     [Fact]
@@ -227,7 +227,7 @@ public class SiteTests
         for (int i = 0; i < 20; i++)
         {
             QueuedMessage message = bench.Send("s@from.example", $"r@d{i}.example");
-            await DeliveryBench.UntilAsync(() => message.OpenRecipients == 0);
+            await Waiting.UntilAsync(() => message.OpenRecipients == 0);
         }
 
         Assert.InRange(bench.Couriers.MostOpen, 1, 2);

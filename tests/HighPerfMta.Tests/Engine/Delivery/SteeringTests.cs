@@ -24,7 +24,7 @@ public class SteeringTests
         await bench.AdvanceAsync(TimeSpan.FromHours(5));
         Assert.Equal(2, bench.Couriers.Attempts.Count);
         Assert.Equal(1, await bench.SteerSomeAsync(message.Id, SteeringKind.Release, 1));
-        await DeliveryBench.UntilAsync(() => message.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => message.OpenRecipients == 0);
         Assert.Equal([1], bench.Couriers.Attempts.Last().Recipients);
         Assert.Equal(2, message.GetRecipient(1).Attempts);
     }
@@ -37,7 +37,7 @@ public class SteeringTests
         TaskCompletionSource gate = new(TaskCreationOptions.RunContinuationsAsynchronously);
         bench.Couriers.Before = (_, _, _) => new ValueTask(gate.Task);
         bench.Send("s@from.example", "first@to.example");
-        await DeliveryBench.UntilAsync(() => bench.Room.Activity.Transactions == 1);
+        await Waiting.UntilAsync(() => bench.Room.Activity.Transactions == 1);
         QueuedMessage dropped = bench.Send("s@from.example", "second@to.example");
         QueuedMessage held = bench.Send("s@from.example", "third@to.example");
         await bench.Room.WorkedOffAsync();
@@ -65,7 +65,7 @@ public class SteeringTests
             await bench.Room.WorkedOffAsync();
         };
         QueuedMessage message = bench.Send("s@from.example", "a@to.example", "b@to.example", "c@to.example");
-        await DeliveryBench.UntilAsync(() => message.GetRecipient(2).IsFinal);
+        await Waiting.UntilAsync(() => message.GetRecipient(2).IsFinal);
         await bench.CalmAsync();
         Assert.Equal([0, 2], bench.Couriers.Attempts.SelectMany(static a => a.Recipients));
         Assert.Equal(meanwhile, message.GetRecipient(1).Status);
@@ -81,10 +81,10 @@ public class SteeringTests
         TaskCompletionSource gate = new(TaskCreationOptions.RunContinuationsAsynchronously);
         bench.Couriers.Before = (_, _, _) => new ValueTask(gate.Task);
         QueuedMessage message = bench.Send("s@from.example", "r@to.example");
-        await DeliveryBench.UntilAsync(() => bench.Room.Activity.Transactions == 1);
+        await Waiting.UntilAsync(() => bench.Room.Activity.Transactions == 1);
         Assert.Equal(1, await bench.SteerAsync(message.Id, meanwhile));
         gate.SetResult();
-        await DeliveryBench.UntilAsync(() => !bench.Events.Events.IsEmpty);
+        await Waiting.UntilAsync(() => !bench.Events.Events.IsEmpty);
         await bench.CalmAsync();
         Assert.Equal(MailEventKind.Delivered, bench.Events.Events.Single().Kind);
         Assert.Equal(RecipientStatus.Delivered, message.GetRecipient(0).Status);
@@ -101,10 +101,10 @@ public class SteeringTests
         bench.Couriers.Before = (_, _, _) => new ValueTask(gate.Task);
         bench.Couriers.Outcome = static (_, _, _) => ScriptedCouriers.Deferred;
         QueuedMessage message = bench.Send("s@from.example", "a@to.example", "b@to.example");
-        await DeliveryBench.UntilAsync(() => bench.Room.Activity.Transactions == 1);
+        await Waiting.UntilAsync(() => bench.Room.Activity.Transactions == 1);
         Assert.Equal(1, await bench.SteerAsync(message.Id, kind));
         gate.SetResult();
-        await DeliveryBench.UntilAsync(() => message.GetRecipient(1).Status == expected);
+        await Waiting.UntilAsync(() => message.GetRecipient(1).Status == expected);
         await bench.CalmAsync();
         Assert.Equal((expected, expected), (message.GetRecipient(0).Status, message.GetRecipient(1).Status));
         Assert.Equal((1, left), (message.GetRecipient(0).Attempts, bench.Queue.Count));
@@ -120,10 +120,10 @@ public class SteeringTests
         bench.Couriers.Before = (_, _, _) => new ValueTask(gate.Task);
         bench.Couriers.Outcome = static (_, _, _) => ScriptedCouriers.Failed;
         QueuedMessage message = bench.Send("s@from.example", "a@to.example");
-        await DeliveryBench.UntilAsync(() => bench.Room.Activity.Transactions == 1);
+        await Waiting.UntilAsync(() => bench.Room.Activity.Transactions == 1);
         Assert.Equal(1, await bench.SteerAsync(message.Id, SteeringKind.Drop));
         gate.SetResult();
-        await DeliveryBench.UntilAsync(() => bench.Queue.Count == 0);
+        await Waiting.UntilAsync(() => bench.Queue.Count == 0);
         Assert.Equal(RecipientStatus.Dropped, message.GetRecipient(0).Status);
         Assert.Empty(bench.Reports.Sent);
     }
@@ -135,10 +135,10 @@ public class SteeringTests
         bench.Options = bench.Options with { ConnectionsPerSite = 1 };
         TaskCompletionSource gate = new(TaskCreationOptions.RunContinuationsAsynchronously);
         QueuedMessage idle = bench.Send("s@from.example", "r@idle.example");
-        await DeliveryBench.UntilAsync(() => idle.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => idle.OpenRecipients == 0);
         bench.Couriers.Before = (_, _, stop) => new ValueTask(gate.Task.WaitAsync(stop));
         List<QueuedMessage> messages = [.. Enumerable.Range(0, 50).Select(i => bench.Send("s@from.example", $"r{i}@to.example"))];
-        await DeliveryBench.UntilAsync(() => bench.Room.Activity.Transactions == 1);
+        await Waiting.UntilAsync(() => bench.Room.Activity.Transactions == 1);
         Task drained = bench.Room.DrainAsync(CancellationToken.None);
         bench.Send("s@from.example", "late@to.example");
         await bench.Room.WorkedOffAsync();
@@ -152,7 +152,7 @@ public class SteeringTests
         await using DeliveryBench second = new() { Queue = bench.Queue };
         second.Queue.Restored = second.Room.Restore;
         second.Queue.Start();
-        await DeliveryBench.UntilAsync(() => second.Queue.Count == 0);
+        await Waiting.UntilAsync(() => second.Queue.Count == 0);
         Assert.Equal(50, second.Events.Events.Count);
     }
 
@@ -162,7 +162,7 @@ public class SteeringTests
         using RecordingLoggers loggers = new();
         await using DeliveryBench bench = new() { Loggers = loggers };
         QueuedMessage message = bench.Send("s@from.example", "r@to.example");
-        await DeliveryBench.UntilAsync(() => message.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => message.OpenRecipients == 0);
         await bench.CalmAsync();
         await bench.Room.DrainAsync(new CancellationToken(canceled: true)).WaitAsync(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
         Assert.Empty(loggers.Warnings);
@@ -177,7 +177,7 @@ public class SteeringTests
         TaskCompletionSource never = new();
         bench.Couriers.Before = (_, _, stop) => new ValueTask(never.Task.WaitAsync(stop));
         bench.Send("s@from.example", "r@to.example");
-        await DeliveryBench.UntilAsync(() => bench.Room.Activity.Transactions == 1);
+        await Waiting.UntilAsync(() => bench.Room.Activity.Transactions == 1);
         await bench.Room.DrainAsync(new CancellationToken(canceled: true)).WaitAsync(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
         Assert.Contains("1 transactions were cut off", Assert.Single(loggers.Warnings), StringComparison.Ordinal);
         Assert.Equal(0, bench.Couriers.Open);
@@ -190,7 +190,7 @@ public class SteeringTests
         TaskCompletionSource never = new();
         bench.Couriers.Before = (_, _, stop) => new ValueTask(never.Task.WaitAsync(stop));
         QueuedMessage message = bench.Send("s@from.example", "r@to.example");
-        await DeliveryBench.UntilAsync(() => bench.Room.Activity.Transactions == 1);
+        await Waiting.UntilAsync(() => bench.Room.Activity.Transactions == 1);
         Task drained = bench.Room.DrainAsync(CancellationToken.None);
         await bench.Room.WorkedOffAsync();
         bench.Time.Advance(bench.Options.DrainTimeout);
@@ -208,7 +208,7 @@ public class SteeringTests
         bench.Couriers.Before = (_, task, _) => task.Message.Id == bad.Id ? throw new RecordUnreadableException("torn") : default;
         bench.Room.Enqueue(bad);
         List<QueuedMessage> good = [.. Enumerable.Range(0, 20).Select(i => bench.Send("s@from.example", $"r{i}@to.example"))];
-        await DeliveryBench.UntilAsync(() => good.All(static m => m.OpenRecipients == 0) && bad.GetRecipient(0).Status == RecipientStatus.Held);
+        await Waiting.UntilAsync(() => good.All(static m => m.OpenRecipients == 0) && bad.GetRecipient(0).Status == RecipientStatus.Held);
         MailEvent told = bench.Events.Events.Single(static e => e.Kind == MailEventKind.Quarantined);
         Assert.Contains("torn", told.Reply, StringComparison.Ordinal);
     }
@@ -231,6 +231,6 @@ public class SteeringTests
         Assert.Equal(RecipientStatus.Held, poison.GetRecipient(0).Status);
         Assert.Equal(5, bench.Couriers.Attempts.Count);
         QueuedMessage good = bench.Send("s@from.example", "r@to.example");
-        await DeliveryBench.UntilAsync(() => good.OpenRecipients == 0);
+        await Waiting.UntilAsync(() => good.OpenRecipients == 0);
     }
 }

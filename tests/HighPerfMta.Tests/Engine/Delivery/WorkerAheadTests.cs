@@ -40,7 +40,7 @@ public sealed class WorkerAheadTests : IAsyncDisposable
     private async Task BeginAsync(int count, Func<int, string[]>? recipients = null)
     {
         _row = [_bench.Send("s@from.example", "first@to.example")];
-        await DeliveryBench.UntilAsync(() => _gate.Waiting == 1);
+        await Waiting.UntilAsync(() => _gate.Waiting == 1);
         for (int i = 1; i <= count; i++)
         {
             _row = [.. _row, _bench.Send("s@from.example", recipients?.Invoke(i) ?? [$"r{i}@to.example"])];
@@ -55,7 +55,7 @@ public sealed class WorkerAheadTests : IAsyncDisposable
     {
         int before = _bench.Couriers.Attempts.Count;
         _gate.LetThrough();
-        await DeliveryBench.UntilAsync(() => _bench.Couriers.Attempts.Count > before && _gate.Waiting == 1);
+        await Waiting.UntilAsync(() => _bench.Couriers.Attempts.Count > before && _gate.Waiting == 1);
     }
 
     private async Task FinishAsync()
@@ -237,7 +237,7 @@ public sealed class WorkerAheadTests : IAsyncDisposable
         Assert.Subset(_bench.Queue.Kept.ToHashSet(), _row.Skip(whole ? 5 : 2).Take(whole ? 0 : 3).Select(static m => m.Id).ToHashSet());
         _bench.Couriers.Outcome = null;
         await _bench.AdvanceAsync(TimeSpan.FromHours(1));
-        await DeliveryBench.UntilAsync(() => _row.Skip(2).All(static m => m.OpenRecipients == 0));
+        await Waiting.UntilAsync(() => _row.Skip(2).All(static m => m.OpenRecipients == 0));
     }
 
     [Theory]
@@ -325,7 +325,7 @@ public sealed class WorkerAheadTests : IAsyncDisposable
         Assert.Equal([_row[2].Id], _bench.Queue.Kept);
         _bench.Couriers.Outcome = null;
         await _bench.AdvanceAsync(TimeSpan.FromHours(1));
-        await DeliveryBench.UntilAsync(() => _row.Skip(2).All(static m => m.OpenRecipients == 0));
+        await Waiting.UntilAsync(() => _row.Skip(2).All(static m => m.OpenRecipients == 0));
     }
 
     [Fact]
@@ -337,7 +337,7 @@ public sealed class WorkerAheadTests : IAsyncDisposable
         await BeginAsync(8);
         await FinishAsync();
         await _bench.AdvanceAsync(TimeSpan.FromHours(1));
-        await DeliveryBench.UntilAsync(() => _row.All(static m => m.OpenRecipients == 0));
+        await Waiting.UntilAsync(() => _row.All(static m => m.OpenRecipients == 0));
         Assert.All(_row, static m => Assert.Equal(RecipientStatus.Delivered, m.GetRecipient(0).Status));
         Assert.Equal(_row.Count, _bench.Events.Events.Count(static e => e.Kind == MailEventKind.Delivered));
     }

@@ -43,7 +43,7 @@ public class ReceptionSocketTests
 
         Assert.StartsWith("221", await new SmtpTestClient(first).CommandAsync("QUIT"));
         await first.DisposeAsync();
-        await EventuallyAsync(() => host.Server.Gate.Admitted == 1);
+        await Waiting.UntilAsync(() => host.Server.Gate.Admitted == 1);
         await using NetworkStream fourth = await host.ConnectAsync(Cancellation);
         Assert.StartsWith("220", await new SmtpTestClient(fourth).ReadReplyAsync());
         await second.DisposeAsync();
@@ -84,7 +84,7 @@ public class ReceptionSocketTests
             clients.Add(await host.ConnectAsync(Cancellation));
         }
 
-        await EventuallyAsync(() => host.Server.Gate.FreePlaces == 0);
+        await Waiting.UntilAsync(() => host.Server.Gate.FreePlaces == 0);
         Assert.Equal(cap, host.Server.Gate.Admitted);
         await using (NetworkStream waiting = await host.ConnectAsync(Cancellation))
         {
@@ -96,7 +96,7 @@ public class ReceptionSocketTests
             await client.DisposeAsync();
         }
 
-        await EventuallyAsync(() => host.Server.Gate.Admitted == 0);
+        await Waiting.UntilAsync(() => host.Server.Gate.Admitted == 0);
         await using NetworkStream after = await host.ConnectAsync(Cancellation);
         Assert.StartsWith("220", await new SmtpTestClient(after).ReadReplyAsync());
     }
@@ -168,7 +168,7 @@ public class ReceptionSocketTests
             socket.LingerState = new LingerOption(enable: true, seconds: 0);
         }
 
-        await EventuallyAsync(() => host.Server.SessionCount == 0 && host.Server.Gate.Admitted == 0);
+        await Waiting.UntilAsync(() => host.Server.SessionCount == 0 && host.Server.Gate.Admitted == 0);
         Assert.Empty(host.Intake.Messages);
         Assert.Equal(0, host.Intake.Open);
         Assert.StartsWith("250", await MailReplyAsync(host.Server.Endpoints[0]));
@@ -215,16 +215,5 @@ public class ReceptionSocketTests
         using CancellationTokenSource limit = new(TimeSpan.FromSeconds(60));
         using StreamReader reader = new(stream, Encoding.ASCII, leaveOpen: true);
         return await reader.ReadToEndAsync(limit.Token);
-    }
-
-    private static async Task EventuallyAsync(Func<bool> condition)
-    {
-        using PeriodicTimer poll = new(TimeSpan.FromMilliseconds(10));
-        for (int i = 0; i < 6000 && !condition(); i++)
-        {
-            await poll.WaitForNextTickAsync(Cancellation);
-        }
-
-        Assert.True(condition());
     }
 }

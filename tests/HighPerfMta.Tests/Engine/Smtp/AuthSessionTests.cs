@@ -86,7 +86,7 @@ public sealed class AuthSessionTests : IDisposable
             DateTimeOffset before = _time.GetUtcNow();
             Task<string?> failing = client.CommandAsync("AUTH PLAIN " + Plain(TestUsers.Name, "wrong"));
             Assert.StartsWith("250", await other.CommandAsync("NOOP"));
-            Assert.StartsWith("535 5.7.8", await AdvanceUntilAsync(failing, TimeSpan.FromMilliseconds(50)));
+            Assert.StartsWith("535 5.7.8", await _time.PassUntilAsync(failing, TimeSpan.FromMilliseconds(50)));
 
             // A little less than the doubled time, because counts leak meanwhile.
             Assert.InRange(_time.GetUtcNow() - before, TimeSpan.FromSeconds(seconds * 0.95), TimeSpan.FromSeconds(seconds + 1));
@@ -107,7 +107,7 @@ public sealed class AuthSessionTests : IDisposable
         _time.Advance(TimeSpan.FromSeconds(2));
         _users.Gate.SetResult();
         DateTimeOffset answered = _time.GetUtcNow();
-        await AdvanceUntilAsync(failing, TimeSpan.FromMilliseconds(50));
+        await _time.PassUntilAsync(failing, TimeSpan.FromMilliseconds(50));
         Assert.InRange(_time.GetUtcNow() - answered, TimeSpan.FromSeconds(0.9), TimeSpan.FromSeconds(2));
     }
 
@@ -143,7 +143,7 @@ public sealed class AuthSessionTests : IDisposable
         await using ReceptionHost host = Host();
         (SmtpTestClient client, Task session) = await GreetAsync(host);
         Task<string?> asking = client.CommandAsync("AUTH PLAIN " + Plain(TestUsers.Name, TestUsers.Password));
-        Assert.StartsWith("454 4.7.0", await AdvanceUntilAsync(asking, TimeSpan.FromSeconds(1)));
+        Assert.StartsWith("454 4.7.0", await _time.PassUntilAsync(asking, TimeSpan.FromSeconds(1)));
         _users.Gate.SetResult();
         Assert.StartsWith("235", await client.CommandAsync("AUTH PLAIN " + Plain(TestUsers.Name, TestUsers.Password)));
         await client.CommandAsync("QUIT");
@@ -157,7 +157,7 @@ public sealed class AuthSessionTests : IDisposable
         (SmtpTestClient client, Task session) = await GreetAsync(host);
         Assert.StartsWith("334", await client.CommandAsync("AUTH PLAIN"));
         Task<string?> waiting = client.ReadReplyAsync();
-        Assert.StartsWith("421 4.4.2", await AdvanceUntilAsync(waiting, TimeSpan.FromSeconds(30)));
+        Assert.StartsWith("421 4.4.2", await _time.PassUntilAsync(waiting, TimeSpan.FromSeconds(30)));
         await session;
     }
 
@@ -378,15 +378,4 @@ public sealed class AuthSessionTests : IDisposable
                 [new HighPerfMta.Engine.Routing.Route(["refused.example"], new HighPerfMta.Engine.Routing.NextHop(HighPerfMta.Engine.Routing.NextHopKind.Reject))]),
         },
         _time, loggers: _log, auth: _users.Room(_time, failures, _log));
-
-    private async Task<T> AdvanceUntilAsync<T>(Task<T> waiting, TimeSpan step)
-    {
-        for (int i = 0; i < 5000 && !waiting.IsCompleted; i++)
-        {
-            _time.Advance(step);
-            await Task.WhenAny(waiting, Task.Delay(5, TestContext.Current.CancellationToken));
-        }
-
-        return await waiting.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
-    }
 }

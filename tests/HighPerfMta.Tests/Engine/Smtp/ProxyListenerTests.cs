@@ -69,8 +69,8 @@ public class ProxyListenerTests
         }
 
         Assert.Equal("", await ReadToEndAsync(stream));
-        await EventuallyAsync(() => log.Warnings.Any(w => w.Contains($"({cause})", StringComparison.Ordinal)));
-        await EventuallyAsync(() => host.Server.Gate.FreePlaces == new LimitOptions().Connections + ConnectionGate.RefusalPlaces - 1);
+        await Waiting.UntilAsync(() => log.Warnings.Any(w => w.Contains($"({cause})", StringComparison.Ordinal)));
+        await Waiting.UntilAsync(() => host.Server.Gate.FreePlaces == new LimitOptions().Connections + ConnectionGate.RefusalPlaces - 1);
     }
 
     [Fact]
@@ -81,7 +81,7 @@ public class ProxyListenerTests
         await using ReceptionHost host = Host(log, time);
         await using NetworkStream stream = await host.ConnectAsync(Cancellation);
         await stream.WriteAsync("PROXY TCP4"u8.ToArray(), Cancellation);
-        await EventuallyAsync(() =>
+        await Waiting.UntilAsync(() =>
         {
             time.Advance(TimeSpan.FromSeconds(3));
             return log.Warnings.Any(static w => w.Contains("(Timeout)", StringComparison.Ordinal));
@@ -134,10 +134,10 @@ public class ProxyListenerTests
         RecordingLoggers log = new();
         ReceptionHost host = Host(log, time);
         await using NetworkStream stream = await host.ConnectAsync(Cancellation);
-        await EventuallyAsync(() => host.Server.Gate.FreePlaces == new LimitOptions().Connections + ConnectionGate.RefusalPlaces - 2);
+        await Waiting.UntilAsync(() => host.Server.Gate.FreePlaces == new LimitOptions().Connections + ConnectionGate.RefusalPlaces - 2);
         await host.DisposeAsync();
         Assert.Equal("", await ReadToEndAsync(stream));
-        await EventuallyAsync(() => host.Server.Gate.FreePlaces >= new LimitOptions().Connections + ConnectionGate.RefusalPlaces - 1);
+        await Waiting.UntilAsync(() => host.Server.Gate.FreePlaces >= new LimitOptions().Connections + ConnectionGate.RefusalPlaces - 1);
         Assert.DoesNotContain(log.Warnings, static w => w.Contains("PROXY", StringComparison.Ordinal));
     }
 
@@ -188,15 +188,5 @@ public class ProxyListenerTests
         }
 
         return text.ToString();
-    }
-
-    private static async Task EventuallyAsync(Func<bool> condition)
-    {
-        using CancellationTokenSource limit = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);
-        limit.CancelAfter(TimeSpan.FromSeconds(30));
-        while (!condition())
-        {
-            await Task.Delay(5, limit.Token);
-        }
     }
 }

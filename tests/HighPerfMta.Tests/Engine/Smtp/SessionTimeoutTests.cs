@@ -15,7 +15,7 @@ public class SessionTimeoutTests
         (ConnectionStream stream, Task session) = host.ConnectInMemory();
         SmtpTestClient client = new(stream);
         Assert.StartsWith("220", await client.ReadReplyAsync());
-        await AdvanceUntilAsync(session);
+        await _time.PassUntilAsync(session, TimeSpan.FromSeconds(30));
         Assert.StartsWith("421 4.4.2", await client.ReadReplyAsync());
         Assert.Null(await client.ReadReplyAsync());
     }
@@ -33,7 +33,7 @@ public class SessionTimeoutTests
             _time.Advance(TimeSpan.FromMinutes(1));
         }
 
-        await AdvanceUntilAsync(session, TimeSpan.FromSeconds(1));
+        await _time.PassUntilAsync(session, TimeSpan.FromSeconds(1));
         Assert.StartsWith("421 4.4.2", await client.ReadReplyAsync());
     }
 
@@ -45,7 +45,7 @@ public class SessionTimeoutTests
         SmtpTestClient client = new(stream);
         await StartDataAsync(client);
         await client.SendAsync("Subject: x\r\n\r\nhalf a mess");
-        await AdvanceUntilAsync(session);
+        await _time.PassUntilAsync(session, TimeSpan.FromSeconds(30));
         Assert.StartsWith("421 4.4.2", await client.ReadReplyAsync());
         Assert.Null(await client.ReadReplyAsync());
         Assert.Empty(host.Intake.Messages);
@@ -60,7 +60,7 @@ public class SessionTimeoutTests
         SmtpTestClient client = new(stream);
         await StartTransactionAsync(client);
         await client.SendAsync("BDAT 100 LAST\r\nhalf");
-        await AdvanceUntilAsync(session);
+        await _time.PassUntilAsync(session, TimeSpan.FromSeconds(30));
         Assert.StartsWith("421 4.4.2", await client.ReadReplyAsync());
         Assert.Empty(host.Intake.Messages);
         Assert.Equal(0, host.Intake.Open);
@@ -105,7 +105,7 @@ public class SessionTimeoutTests
             _time.Advance(TimeSpan.FromMinutes(1));
         }
 
-        await AdvanceUntilAsync(session, TimeSpan.FromSeconds(1));
+        await _time.PassUntilAsync(session, TimeSpan.FromSeconds(1));
         Assert.StartsWith("421 4.4.2", await client.ReadReplyAsync());
         Assert.Empty(host.Intake.Messages);
     }
@@ -119,7 +119,7 @@ public class SessionTimeoutTests
 
         // The replies fill what may be under way; the session waits for the client to read, and gives up.
         _ = client.SendAsync(string.Concat(Enumerable.Repeat("NOOP\r\n", 1000)));
-        await AdvanceUntilAsync(session);
+        await _time.PassUntilAsync(session, TimeSpan.FromSeconds(30));
         Assert.Equal(0, host.Server.SessionCount);
     }
 
@@ -138,16 +138,4 @@ public class SessionTimeoutTests
     }
 
     private ReceptionHost Host(LimitOptions? limits = null) => new(ReceptionHost.Loopback() with { Limits = limits ?? new LimitOptions() }, _time);
-
-    /// <summary>Lets time pass until the session has ended; it may still be on its way to its wait, so time passes in steps.</summary>
-    private async Task AdvanceUntilAsync(Task session, TimeSpan? step = null)
-    {
-        for (int i = 0; i < 5000 && !session.IsCompleted; i++)
-        {
-            _time.Advance(step ?? TimeSpan.FromSeconds(30));
-            await Task.WhenAny(session, Task.Delay(2, TestContext.Current.CancellationToken));
-        }
-
-        await session.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
-    }
 }

@@ -21,6 +21,8 @@ public class StateTableTests
     [InlineData(SmtpVerb.Quit, "-", "-", "-", "-", "-", "-")]
     [InlineData(SmtpVerb.StartTls, "-", "-", "-", "-", "-", "-")]
     [InlineData(SmtpVerb.Auth, "503", "-", "503", "503", "503", "503")]
+    [InlineData(SmtpVerb.Etrn, "503", "-", "503", "503", "503", "503")]
+    [InlineData(SmtpVerb.Lhlo, "-", "-", "-", "-", "-", "-")]
     [InlineData(SmtpVerb.Unknown, "-", "-", "-", "-", "-", "-")]
     public void Legal_or_refused(SmtpVerb verb, params string[] expected)
     {

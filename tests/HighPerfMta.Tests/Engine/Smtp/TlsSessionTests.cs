@@ -23,7 +23,7 @@ public sealed class TlsSessionTests : IDisposable
 
     // All but those which are of sessions without TLS.
     public static TheoryData<string> Dialogues =>
-        [.. Directory.EnumerateFiles(DialogueFolder, "*.smtp").Select(static f => Path.GetFileNameWithoutExtension(f)).Where(static n => n is not ("basics" or "auth-plain-text" or "auth-tls-only")).Order()];
+        [.. Directory.EnumerateFiles(DialogueFolder, "*.smtp").Select(static f => Path.GetFileNameWithoutExtension(f)).Where(static n => n is not ("basics" or "auth-plain-text" or "auth-tls-only" or "requiretls-plain")).Order()];
 
     private static string DialogueFolder => Path.Combine(AppContext.BaseDirectory, "Dialogues");
 
@@ -53,6 +53,27 @@ public sealed class TlsSessionTests : IDisposable
         Assert.Contains("with ESMTPS", header, StringComparison.Ordinal);
         Assert.Matches($@"tls TLS_[A-Z0-9_]+\s+\({name.Replace(".", "\\.", StringComparison.Ordinal)}\);", header);
         Assert.StartsWith(name + " TLS_", message.Envelope.Tls);
+    }
+
+    [Fact]
+    public async Task REQUIRETLS_is_offered_under_TLS_and_kept_with_the_message()
+    {
+        await using ReceptionHost host = Host();
+        (ConnectionStream plain, Task session) = host.ConnectInMemory(Listener(TlsMode.StartTls) with { Extensions = HighPerfMta.Protocol.Smtp.SmtpExtensions.RequireTls });
+        SmtpTestClient client = new(plain);
+        await client.ReadReplyAsync();
+        Assert.DoesNotContain("REQUIRETLS", await client.CommandAsync("EHLO c.example"), StringComparison.Ordinal);
+        await client.CommandAsync("STARTTLS");
+        await using SslStream secure = await _tls.Authority.ConnectAsync(plain);
+        client = new SmtpTestClient(secure);
+        Assert.Contains("|250 REQUIRETLS", await client.CommandAsync("EHLO c.example"), StringComparison.Ordinal);
+        Assert.StartsWith("250", await client.CommandAsync("MAIL FROM:<a@b.example> REQUIRETLS"), StringComparison.Ordinal);
+        await client.CommandAsync("RCPT TO:<c@d.example>");
+        await client.CommandAsync("DATA");
+        await client.CommandAsync(".");
+        await client.CommandAsync("QUIT");
+        await session;
+        Assert.True(Assert.Single(host.Intake.Messages).Envelope is { Tls: not null, Parameters.RequireTls: true });
     }
 
     [Fact]
@@ -226,7 +247,7 @@ public sealed class TlsSessionTests : IDisposable
         FakeTimeProvider time = new();
         await using ReceptionHost host = Host(time);
         (ConnectionStream plain, Task session) = host.ConnectInMemory(Listener(TlsMode.Implicit));
-        await AdvanceUntilAsync(time, session);
+        await time.PassUntilAsync(session, TimeSpan.FromSeconds(30));
         Assert.Equal(0, host.Server.SessionCount);
         Assert.Contains(_log.Lines, static l => l.Contains("the handshake took too long", StringComparison.Ordinal));
         await plain.DisposeAsync();
@@ -240,7 +261,7 @@ public sealed class TlsSessionTests : IDisposable
         (ConnectionStream plain, Task session) = host.ConnectInMemory(Listener(TlsMode.Implicit));
         await plain.WriteAsync(new byte[] { 22, 3, 1, 1, 0, 1, 0 }, TestContext.Current.CancellationToken);
         await plain.FlushAsync(TestContext.Current.CancellationToken);
-        await AdvanceUntilAsync(time, session);
+        await time.PassUntilAsync(session, TimeSpan.FromSeconds(30));
         Assert.Contains(_log.Lines, static l => l.Contains("the handshake took too long", StringComparison.Ordinal));
     }
 
@@ -283,7 +304,7 @@ public sealed class TlsSessionTests : IDisposable
         SmtpTestClient client = new(secure);
         Assert.StartsWith("220", await client.ReadReplyAsync());
         await client.SendAsync("NO");
-        await AdvanceUntilAsync(time, session);
+        await time.PassUntilAsync(session, TimeSpan.FromSeconds(30));
         Assert.StartsWith("421 4.4.2", await client.ReadReplyAsync());
         Assert.Null(await client.ReadReplyAsync());
     }
@@ -515,17 +536,6 @@ public sealed class TlsSessionTests : IDisposable
         Assert.StartsWith("250", await client.CommandAsync("RCPT TO:<c@d.example>"));
         Assert.StartsWith("354", await client.CommandAsync("DATA"));
         Assert.StartsWith("250", await client.CommandAsync("Subject: x\r\n\r\ntext\r\n."));
-    }
-
-    private static async Task AdvanceUntilAsync(FakeTimeProvider time, Task session)
-    {
-        for (int i = 0; i < 5000 && !session.IsCompleted; i++)
-        {
-            time.Advance(TimeSpan.FromSeconds(30));
-            await Task.WhenAny(session, Task.Delay(2, TestContext.Current.CancellationToken));
-        }
-
-        await session.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
     }
 
     private static ListenerOptions Listener(TlsMode mode) => new(new IPEndPoint(IPAddress.Loopback, 0), ListenerProfile.Relay) { Tls = mode };

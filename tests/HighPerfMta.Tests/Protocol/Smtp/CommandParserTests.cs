@@ -113,6 +113,7 @@ public class CommandParserTests
     [InlineData("FROM:<a@b> SIZE=1 SIZE=1", "501 5.5.4")]
     [InlineData("FROM:<a@b> SIZE=", "501 5.5.4")]
     [InlineData("FROM:<a@b> BODY=9BIT", "501 5.5.4")]
+    [InlineData("FROM:<a@b> BODY=BINARYMIME", "501 5.5.4")]
     [InlineData("FROM:<a@b> SMTPUTF8=yes", "501 5.5.4")]
     [InlineData("FROM:<a@b> RET=HDRS", "555 5.5.4")]
     [InlineData("FROM:<a@b> AUTH=<", "501 5.5.4")]

@@ -75,10 +75,10 @@ public class ReplyParserTests
     [Fact]
     public void Capabilities_are_those_of_ehlo()
     {
-        const string ehlo = "250-mx.example greets\r\n250-pipelining\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n250-ENHANCEDSTATUSCODES\r\n250-STARTTLS\r\n250 DSN\r\n";
+        const string ehlo = "250-mx.example greets\r\n250-pipelining\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n250-ENHANCEDSTATUSCODES\r\n250-STARTTLS\r\n250-BinaryMime\r\n250 DSN\r\n";
         ReplyParser.TryRead(new ReadOnlySequence<byte>(Encoding.ASCII.GetBytes(ehlo)), out PeerReply? reply, out _);
         PeerCapabilities can = PeerCapabilities.Parse(reply!);
-        Assert.True(can is { Esmtp: true, Pipelining: true, EightBitMime: true, SmtpUtf8: true, Chunking: true, EnhancedStatusCodes: true, StartTls: true, Dsn: true, Size: 1000 });
+        Assert.True(can is { Esmtp: true, Pipelining: true, EightBitMime: true, SmtpUtf8: true, Chunking: true, EnhancedStatusCodes: true, StartTls: true, Dsn: true, BinaryMime: true, Size: 1000 });
         ReplyParser.TryRead(new ReadOnlySequence<byte>("250-PIPELINING\r\n250 SIZE\r\n"u8.ToArray()), out reply, out _);
         can = PeerCapabilities.Parse(reply!);
         Assert.True(can is { Pipelining: false, Size: null });

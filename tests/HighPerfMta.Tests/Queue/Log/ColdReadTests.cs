@@ -112,7 +112,7 @@ public sealed class ColdReadTests : IDisposable
         Written other = await log.AppendDurablyAsync(2, 500);
         hang.Dispose();
         Assert.Equal(other.Payload, await log.ReadAsync(other));
-        await DeliveryBench.UntilAsync(() => !queue.DiskFails);
+        await Waiting.UntilAsync(() => !queue.DiskFails);
         Assert.Equal(written.Payload, await log.ReadAsync(written));
     }
 
@@ -124,7 +124,7 @@ public sealed class ColdReadTests : IDisposable
         Written written = await log.AppendDurablyAsync(1, 500);
         DiskFault hang = _disk.Block(DiskOperations.Read, "seg.");
         Task<byte[]>[] reads = [.. Enumerable.Range(0, 30).Select(_ => log.ReadAsync(written))];
-        await DeliveryBench.UntilAsync(() => log.ReadsWaiting == 30 - DiskReaders.MostOfShare);
+        await Waiting.UntilAsync(() => log.ReadsWaiting == 30 - DiskReaders.MostOfShare);
         await log.DisposeAsync().AsTask().WaitAsync(LogBed.Patience, Cancellation);
         foreach (Task<byte[]> read in reads)
         {

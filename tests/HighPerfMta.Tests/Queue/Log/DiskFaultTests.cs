@@ -189,7 +189,7 @@ public class DiskFaultTests
         }
 
         // The stuck write has come back and reached the disk: it is erased before anything else is written.
-        await AdvanceUntilAsync(time, log.BecomesAsync(LogCondition.Healthy));
+        await time.PassUntilAsync(log.BecomesAsync(LogCondition.Healthy), TimeSpan.FromMilliseconds(5));
         Written after = await log.AppendDurablyAsync(200, 100);
         await log.DisposeAsync();
         await AssertReplayAsync(_disk, [.. good, after]);
@@ -293,17 +293,6 @@ public class DiskFaultTests
                 await Task.Yield();
             }
         }
-    }
-
-    private static async Task AdvanceUntilAsync(FakeTimeProvider time, Task reached)
-    {
-        while (!reached.IsCompleted)
-        {
-            time.Advance(TimeSpan.FromMilliseconds(5));
-            await Task.WhenAny(reached, Task.Run(static () => { }));
-        }
-
-        await reached;
     }
 
     private static async Task AssertReplayAsync(FaultyDisk disk, List<Written> expected)

@@ -47,7 +47,7 @@ public sealed class DiskReadersTests : IDisposable
     public async Task A_share_has_no_more_than_its_part_and_another_is_served_at_once_while_hundreds_of_its_reads_hang()
     {
         Task<StoredRecord>[] hanging = Hang(share: 1, from: 1000, count: 300);
-        await DeliveryBench.UntilAsync(() => _disk.UnderWay == DiskReaders.MostOfShare);
+        await Waiting.UntilAsync(() => _disk.UnderWay == DiskReaders.MostOfShare);
         Assert.Equal(300 - DiskReaders.MostOfShare, _readers.Waiting);
         for (int i = 0; i < 50; i++)
         {
@@ -71,7 +71,7 @@ public sealed class DiskReadersTests : IDisposable
             all.AddRange(Hang(share, 1000 + (share * 100), 10));
         }
 
-        await DeliveryBench.UntilAsync(() => _disk.UnderWay == DiskReaders.Most);
+        await Waiting.UntilAsync(() => _disk.UnderWay == DiskReaders.Most);
         Assert.Equal(120 - DiskReaders.Most, _readers.Waiting);
         _disk.ReleaseAll();
         await FinishAsync(all);
@@ -83,7 +83,7 @@ public sealed class DiskReadersTests : IDisposable
     {
         Task<StoredRecord>[] first = Hang(share: 1, from: 1000, count: DiskReaders.MostOfShare);
         Task<StoredRecord>[] second = Hang(share: 2, from: 2000, count: DiskReaders.MostOfShare);
-        await DeliveryBench.UntilAsync(() => _disk.UnderWay == DiskReaders.Most);
+        await Waiting.UntilAsync(() => _disk.UnderWay == DiskReaders.Most);
         Task<StoredRecord>[] many = [.. Enumerable.Range(10, 6).Select(a => ReadAsync(a, share: 3))];
         Task<StoredRecord>[] few = [.. Enumerable.Range(20, 2).Select(a => ReadAsync(a, share: 4))];
 
@@ -99,7 +99,7 @@ public sealed class DiskReadersTests : IDisposable
     public async Task A_read_that_is_cancelled_while_it_waits_is_never_made()
     {
         Task<StoredRecord>[] hanging = Hang(share: 1, from: 1000, count: DiskReaders.MostOfShare);
-        await DeliveryBench.UntilAsync(() => _disk.UnderWay == DiskReaders.MostOfShare);
+        await Waiting.UntilAsync(() => _disk.UnderWay == DiskReaders.MostOfShare);
         using CancellationTokenSource cancellation = new();
         Task<StoredRecord>[] cancelled = [.. Enumerable.Range(2000, 5).Select(a => _readers.ReadAsync(a, 1, cancellation.Token).AsTask())];
         Task<StoredRecord> stays = ReadAsync(3000, share: 1);
@@ -123,12 +123,12 @@ public sealed class DiskReadersTests : IDisposable
         _disk.Hold(1000);
         Task<StoredRecord> cancelled = _readers.ReadAsync(1000, 1, cancellation.Token).AsTask();
         Task<StoredRecord>[] others = Hang(share: 1, from: 2000, count: DiskReaders.MostOfShare);
-        await DeliveryBench.UntilAsync(() => _disk.UnderWay == DiskReaders.MostOfShare);
+        await Waiting.UntilAsync(() => _disk.UnderWay == DiskReaders.MostOfShare);
         await cancellation.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => cancelled.WaitAsync(LogBed.Patience, Cancellation));
         Assert.Equal(1, _readers.Waiting);
         _disk.Release(1000);
-        await DeliveryBench.UntilAsync(() => _readers.Waiting == 0);
+        await Waiting.UntilAsync(() => _readers.Waiting == 0);
         _disk.ReleaseAll();
         await FinishAsync(others);
     }
@@ -137,7 +137,7 @@ public sealed class DiskReadersTests : IDisposable
     public async Task A_read_whose_turn_does_not_come_in_time_says_nothing_of_its_record_and_one_that_hangs_does()
     {
         Task<StoredRecord>[] hanging = Hang(share: 1, from: 1000, count: DiskReaders.MostOfShare);
-        await DeliveryBench.UntilAsync(() => _disk.UnderWay == DiskReaders.MostOfShare);
+        await Waiting.UntilAsync(() => _disk.UnderWay == DiskReaders.MostOfShare);
         Task<StoredRecord> waiting = ReadAsync(2000, share: 1);
         Assert.False(_readers.IsIll);
         _time.Advance(Late);
@@ -151,7 +151,7 @@ public sealed class DiskReadersTests : IDisposable
 
         Assert.Equal((true, 0, DiskReaders.MostOfShare), (_readers.IsIll, _readers.Waiting, _disk.UnderWay));
         _disk.ReleaseAll();
-        await DeliveryBench.UntilAsync(() => !_readers.IsIll);
+        await Waiting.UntilAsync(() => !_readers.IsIll);
         (await ReadAsync(3000, share: 1)).Dispose();
         Assert.DoesNotContain(2000, _disk.Served);
     }
@@ -161,11 +161,11 @@ public sealed class DiskReadersTests : IDisposable
     {
         Task<StoredRecord>[] hanging = Hang(share: 1, from: 1000, count: DiskReaders.MostOfShare);
         Task<StoredRecord> late = Hang(share: 1, from: 2000, count: 1)[0];
-        await DeliveryBench.UntilAsync(() => _disk.UnderWay == DiskReaders.MostOfShare);
+        await Waiting.UntilAsync(() => _disk.UnderWay == DiskReaders.MostOfShare);
         _time.Advance(DiskReaders.Limit - TimeSpan.FromSeconds(1));
         _disk.Release(1000);
         (await hanging[0].WaitAsync(LogBed.Patience, Cancellation)).Dispose();
-        await DeliveryBench.UntilAsync(() => _disk.Begun.Contains(2000));
+        await Waiting.UntilAsync(() => _disk.Begun.Contains(2000));
         _time.Advance(DiskReaders.Limit - TimeSpan.FromSeconds(1));
         Assert.False(late.IsCompleted);
         _time.Advance(TimeSpan.FromSeconds(2));
@@ -178,7 +178,7 @@ public sealed class DiskReadersTests : IDisposable
     {
         _disk.Hold(1000);
         Task<StoredRecord> hanging = ReadAsync(1000, share: 1);
-        await DeliveryBench.UntilAsync(() => _disk.UnderWay == 1);
+        await Waiting.UntilAsync(() => _disk.UnderWay == 1);
         _time.Advance(Late);
         Assert.True(_readers.IsIll);
         (await ReadAsync(10, share: 1)).Dispose();
@@ -232,7 +232,7 @@ public sealed class DiskReadersTests : IDisposable
     public async Task Closing_ends_those_who_wait_and_those_whose_read_hangs_and_does_not_wait_for_the_disk()
     {
         Task<StoredRecord>[] reads = Hang(share: 1, from: 1000, count: 50);
-        await DeliveryBench.UntilAsync(() => _disk.UnderWay == DiskReaders.MostOfShare);
+        await Waiting.UntilAsync(() => _disk.UnderWay == DiskReaders.MostOfShare);
         _readers.Close(TimeSpan.FromMilliseconds(1));
         foreach (Task<StoredRecord> read in reads)
         {
@@ -243,7 +243,7 @@ public sealed class DiskReadersTests : IDisposable
         Assert.Equal((DiskReaders.MostOfShare, 0), (_disk.UnderWay, _readers.Waiting));
         await Assert.ThrowsAsync<ObjectDisposedException>(() => ReadAsync(10, share: 2));
         _disk.ReleaseAll();
-        await DeliveryBench.UntilAsync(() => _disk.UnderWay == 0);
+        await Waiting.UntilAsync(() => _disk.UnderWay == 0);
         Assert.Equal(DiskReaders.MostOfShare, _disk.Begun.Count);
     }
 

@@ -73,7 +73,8 @@ internal sealed class FormatReader
     public static (string Fields, byte[] Octets) ReadAccepted(byte[] payload)
     {
         Cursor cursor = new(payload);
-        Assert.Equal(1, cursor.U8());
+        byte version = cursor.U8();
+        Assert.InRange(version, 1, 2);
         byte flags = cursor.U8();
         DateTime time = new(cursor.I64(), DateTimeKind.Utc);
         string client = (flags & 4) != 0 ? Convert.ToHexString(cursor.Octets(4)) : (flags & 8) != 0 ? Convert.ToHexString(cursor.Octets(16)) : "";
@@ -97,7 +98,30 @@ internal sealed class FormatReader
             }
         }
 
-        return ($"{flags & 3} {time:O} {client} {helo} <{sender}> {string.Join(',', recipients)} [{string.Join(' ', chunks)}]", cursor.Rest());
+        string parameters = version == 2 ? " " + ReadParameters(cursor) : "";
+        return ($"{flags & 3} {time:O} {client} {helo} <{sender}> {string.Join(',', recipients)} [{string.Join(' ', chunks)}]{parameters}", cursor.Rest());
+    }
+
+    private static string ReadParameters(Cursor cursor)
+    {
+        List<string> parameters = [];
+        for (byte tag = cursor.U8(); tag != 0; tag = cursor.U8())
+        {
+            parameters.Add(tag switch
+            {
+                1 => $"ret {cursor.U8()}",
+                2 => $"envid {cursor.Text()}",
+                4 => "binary",
+                5 => $"priority {cursor.U8() - 9}",
+                6 => "requiretls",
+                7 => $"by {new DateTime(cursor.I64(), DateTimeKind.Utc):O} {cursor.U8()}",
+                8 => $"release {new DateTime(cursor.I64(), DateTimeKind.Utc):O}",
+                3 => $"recipient {cursor.Number()} notify {cursor.U8()} orcpt {cursor.Text()}",
+                _ => throw new InvalidDataException($"tag {tag}"),
+            });
+        }
+
+        return string.Join(", ", parameters);
     }
 
     /// <summary>A record of states: its number, and the states; null: the message is finished.</summary>
@@ -155,7 +179,7 @@ internal sealed class FormatReader
     {
         byte[] file = _file("checkpoint");
         Assert.Equal("HPMTCKPT", Encoding.ASCII.GetString(file, 0, 8));
-        Assert.Equal((1, 1 << 20), (I32(file, 8), I32(file, 12)));
+        Assert.Equal((2, 1 << 20), (I32(file, 8), I32(file, 12)));
         Assert.Equal(_salt, file[16..24]);
         Assert.Equal(Sum(_salt, file[..56]), U32(file, 56));
         int blocks = I32(file, 40);

@@ -55,6 +55,31 @@ public class QueueFormatTests
     }
 
     [Fact]
+    public async Task Parameters_are_read_by_the_page_alone()
+    {
+        QueuedMessage message;
+        await using (MailQueue queue = await _bed.StartAsync())
+        {
+            message = await SpoolBed.AcceptAsync(queue, "body\r\n", new EnvelopeParameters
+            {
+                Return = ReturnContent.Headers,
+                EnvelopeId = "QQ+2B1",
+                Priority = -4,
+                RequireTls = true,
+                DeliverBy = new DeliverBy(new DateTimeOffset(2026, 3, 4, 6, 0, 0, TimeSpan.Zero), Notify: true, Trace: false),
+                ReleaseAt = new DateTimeOffset(2026, 3, 4, 5, 30, 0, TimeSpan.Zero),
+                Recipients = [null, new RecipientParameters(NotifyConditions.Success | NotifyConditions.Delay, "rfc822;x@y.example"), new RecipientParameters(NotifyConditions.Never, null)],
+            }, "a@one.example", "b@two.example", "c@three.example");
+        }
+
+        FormatReader.Entry accepted = new FormatReader(File).Records(0, 1).Single(r => r.Type == 2 && r.Id == message.Id.Value);
+        Assert.Equal(2, accepted.Payload[0]);
+        (string fields, byte[] octets) = FormatReader.ReadAccepted(accepted.Payload);
+        Assert.EndsWith("[] ret 2, envid QQ+2B1, priority -4, requiretls, by 2026-03-04T06:00:00.0000000Z 1, release 2026-03-04T05:30:00.0000000Z, recipient 1 notify 10 orcpt rfc822;x@y.example, recipient 2 notify 1 orcpt ", fields, StringComparison.Ordinal);
+        Assert.Equal("Received: by here\r\nbody\r\n", Encoding.ASCII.GetString(octets));
+    }
+
+    [Fact]
     public async Task The_checkpoint_is_read_by_the_page_alone()
     {
         (QueuedMessage small, QueuedMessage large, long tail) = await FillAsync();

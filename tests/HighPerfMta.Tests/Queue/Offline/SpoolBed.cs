@@ -28,7 +28,9 @@ internal sealed class SpoolBed(FaultyDisk? disk = null)
         return queue;
     }
 
-    public static async Task<QueuedMessage> AcceptAsync(MailQueue queue, string body, params string[] recipients)
+    public static Task<QueuedMessage> AcceptAsync(MailQueue queue, string body, params string[] recipients) => AcceptAsync(queue, body, parameters: null, recipients);
+
+    public static async Task<QueuedMessage> AcceptAsync(MailQueue queue, string body, EnvelopeParameters? parameters, params string[] recipients)
     {
         using IncomingMessage incoming = queue.Begin();
         await incoming.WriteAsync(Encoding.Latin1.GetBytes(body));
@@ -42,6 +44,7 @@ internal sealed class SpoolBed(FaultyDisk? disk = null)
             HeloName = "client.example.org",
             Body = BodyEncoding.EightBitMime,
         };
+        envelope = parameters is null ? envelope : new EnvelopeWithParameters(envelope, parameters);
         return await incoming.CommitAsync(envelope, "Received: by here\r\n"u8.ToArray());
     }
 
@@ -116,7 +119,8 @@ internal sealed class SpoolBed(FaultyDisk? disk = null)
             {
                 case < 4:
                     string[] recipients = [.. Enumerable.Range(0, 1 + random.Next(3)).Select(static i => $"r{i}@d{i}.example")];
-                    jobs.Add(await AcceptAsync(queue, new string('b', random.Next(4) == 0 ? 9000 : 500) + "\r\n", recipients));
+                    EnvelopeParameters? parameters = random.Next(3) == 0 ? new EnvelopeParameters { EnvelopeId = $"id{step}", Recipients = [new RecipientParameters(NotifyConditions.Never, null), .. new RecipientParameters?[recipients.Length - 1]] } : null;
+                    jobs.Add(await AcceptAsync(queue, new string('b', random.Next(4) == 0 ? 9000 : 500) + "\r\n", parameters, recipients));
                     break;
                 case 4 when jobs[at].Recipients.Length > 1 && jobs[at].OpenRecipients == jobs[at].Recipients.Length:
                     QueuedMessage[] parts = await queue.SplitAsync(jobs[at], [.. jobs[at].Recipients.ToArray().Select(static r => new[] { r })]);

@@ -139,7 +139,7 @@ public class SpoolVerifierTests
         await using (FasterRecordLog log = LogBed.Open(_bed.Disk, SpoolBed.Options))
         {
             log.Checkpoint?.Dispose();
-            RecordRef newer = await log.AppendAsync(RecordType.Accepted, 99ul << 20, new byte[] { 2, 0, 1, 2, 3 });
+            RecordRef newer = await log.AppendAsync(RecordType.Accepted, 99ul << 20, new byte[] { 3, 0, 1, 2, 3 });
             RecordRef type = await log.AppendAsync((RecordType)77, 98ul << 20, new byte[] { 1, 0, 0 });
             await log.WaitDurableAsync(type);
             Assert.True(newer.Address < type.Address);
@@ -148,7 +148,7 @@ public class SpoolVerifierTests
         SpoolReport report = await _bed.VerifyAsync();
         SpoolFinding[] found = [.. report.Findings.Where(static f => f.Subject == SpoolSubject.Version)];
         Assert.Equal([new MessageId(99ul << 20), new MessageId(98ul << 20)], found.Select(static f => f.Message!.Value));
-        Assert.Contains("has version 2; this program reads version 1", found[0].Text, StringComparison.Ordinal);
+        Assert.Contains("has version 3; this program reads versions 1 and 2", found[0].Text, StringComparison.Ordinal);
         Assert.Contains("there is no type 77", found[1].Text, StringComparison.Ordinal);
         await using (MailQueue server = await new SpoolBed(_bed.Disk.Crash()).StartAsync())
         {

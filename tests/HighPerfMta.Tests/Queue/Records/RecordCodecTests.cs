@@ -139,7 +139,7 @@ public class RecordCodecTests
         return payload;
     }
 
-    private static void ReadOrRefuse(byte[] payload)
+    internal static void ReadOrRefuse(byte[] payload)
     {
         try
         {
