@@ -7,9 +7,20 @@ if (args is ["simulate", ..])
     return SimulateCommand.Run(args[1..]);
 }
 
+if (args is ["run", ..])
+{
+    Coverage.Install();
+    return FuzzCommand.Run(args[1..]);
+}
+
+if (args is ["instrument", ..])
+{
+    return FuzzCommand.Instrument(args[1..]);
+}
+
 if (args.Length == 0 || !Targets.All.TryGetValue(args[0], out Action<byte[]>? target))
 {
-    Console.Error.WriteLine($"usage: HighPerfMta.Fuzz TARGET [FILE...]\n       {SimulateCommand.Usage}\ntargets: {string.Join(' ', Targets.All.Keys)}");
+    Console.Error.WriteLine($"usage: HighPerfMta.Fuzz TARGET [FILE...]\n       {FuzzCommand.Usage}\n       HighPerfMta.Fuzz instrument FILE...\n       {SimulateCommand.Usage}\ntargets: {string.Join(' ', Targets.All.Keys)}");
     return 2;
 }
 

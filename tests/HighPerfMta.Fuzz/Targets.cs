@@ -15,7 +15,14 @@ public static partial class Targets
     public static IReadOnlyDictionary<string, Action<byte[]>> All { get; } = new Dictionary<string, Action<byte[]>>
     {
         ["command"] = Command,
+        ["command-text"] = CommandText,
         ["data"] = Data,
+        ["dots"] = Dots,
+        ["header"] = Header,
+        ["session"] = Session,
+        ["bdat"] = Chunks,
+        ["dns-answer"] = DnsResponse,
+        ["envelope-record"] = EnvelopeRecord,
         ["chunk"] = Chunk,
         ["reply"] = Reply,
         ["address"] = Address,
@@ -130,7 +137,7 @@ public static partial class Targets
         int middle = octets.Length / 2;
         ReadOnlySequence<byte> halves = Pieces.Of(octets.AsMemory(0, middle), octets.AsMemory(middle));
         Require(ProxyHeaderParser.TryRead(halves, out ProxyHeader? other, out end) == status && Equals(header, other), "a split changes the header");
-        Require(halves.Slice(0, end).Length == used, "a split changes the end");
+        Require(halves.Slice(halves.Start, end).Length == used, "a split changes the end");
         for (int i = 0; i < used; i++)
         {
             Require(ProxyHeaderParser.TryRead(whole.Slice(0, i), out _, out _) == ProxyStatus.NeedMore, "a beginning is taken for more");

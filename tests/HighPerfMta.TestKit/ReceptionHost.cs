@@ -62,7 +62,7 @@ public sealed class ReceptionHost : IAsyncDisposable
             relay = relay with { Networks = [] };
         }
 
-        SmtpServerOptions options = Loopback(profile) with { Relay = relay, Limits = LimitsOf(dialogue), Routes = RoutesOf(dialogue), Submission = SubmissionOf(dialogue) };
+        SmtpServerOptions options = Loopback(profile) with { Relay = relay, Limits = LimitsOf(dialogue), Routes = RoutesOf(dialogue), Submission = SubmissionOf(dialogue), Header = HeaderOf(dialogue) };
         if (dialogue.Options.GetValueOrDefault("auth") is { } mode)
         {
             options = options with { Listeners = [options.Listeners[0] with { Auth = Enum.Parse<AuthMode>(mode, ignoreCase: true) }] };
@@ -140,6 +140,23 @@ public sealed class ReceptionHost : IAsyncDisposable
         RecipientsPerHour = int.Parse(dialogue.Options.GetValueOrDefault("limit.user_recipients") ?? "0", CultureInfo.InvariantCulture),
         Rules = [new SenderRule([TestUsers.Name], [AddressPattern.TryParse("*@alice.example", out AddressPattern? pattern) ? pattern : AddressPattern.All])],
     };
+
+    private static HeaderOptions HeaderOf(Dialogue dialogue)
+    {
+        return new HeaderOptions
+        {
+            MissingFrom = Action("missing_from"),
+            MissingDate = Action("missing_date"),
+            MissingMessageId = Action("missing_message_id"),
+            RepeatedFrom = Action("repeated_from"),
+            RepeatedFields = Action("repeated_fields"),
+            MalformedLines = Action("malformed_lines"),
+            EightBit = Action("eight_bit"),
+            Bcc = Action("bcc"),
+        };
+
+        HeaderAction Action(string name) => Enum.Parse<HeaderAction>(dialogue.Options.GetValueOrDefault("header." + name) ?? "ByProfile", ignoreCase: true);
+    }
 
     /// <summary>Null: no option asks for it. Errors are answered at once.</summary>
     private static GuardOptions? GuardOf(Dialogue dialogue)
@@ -235,6 +252,9 @@ public sealed class ReceptionHost : IAsyncDisposable
                 "limit.errors" => limits with { Errors = int.Parse(text, CultureInfo.InvariantCulture) },
                 "limit.command_line" => limits with { CommandLine = int.Parse(text, CultureInfo.InvariantCulture) },
                 "limit.text_line" => limits with { TextLine = int.Parse(text, CultureInfo.InvariantCulture) },
+                "limit.header_size" => limits with { HeaderSize = int.Parse(text, CultureInfo.InvariantCulture) },
+                "limit.header_line" => limits with { HeaderLine = int.Parse(text, CultureInfo.InvariantCulture) },
+                "limit.header_fields" => limits with { HeaderFields = int.Parse(text, CultureInfo.InvariantCulture) },
                 "limit.received_hops" => limits with { ReceivedHops = int.Parse(text, CultureInfo.InvariantCulture) },
                 _ => limits,
             };

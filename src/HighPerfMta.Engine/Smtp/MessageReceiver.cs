@@ -19,30 +19,39 @@ internal sealed class MessageReceiver : IDisposable
 
     private readonly IIntake _intake;
     private readonly LimitOptions _limits;
+    private readonly HeaderRules _rules;
     private DotReader _dots;
     private LineChecker _lines;
     private HeaderScanner _headers;
+    private BccFilter _bcc;
+    private bool _smtpUtf8;
+    private SmtpReply? _headerRefusal;
     private IncomingMessage? _message;
     private byte[]? _scrap;
     private long _taken;
     private SmtpReply? _storageRefusal;
     private bool _binary;
 
-    public MessageReceiver(IIntake intake, LimitOptions limits)
+    public MessageReceiver(IIntake intake, LimitOptions limits, HeaderRules rules)
     {
         _intake = intake;
         _limits = limits;
+        _rules = rules;
     }
 
     /// <summary>Begins a message; the one before it has ended or is given up.</summary>
     /// <param name="body">Lines, or any octets, which are stored as they are.</param>
-    public void Begin(BodyEncoding body)
+    /// <param name="smtpUtf8">The envelope has SMTPUTF8.</param>
+    public void Begin(BodyEncoding body, bool smtpUtf8)
     {
         Dispose();
         _binary = body == BodyEncoding.BinaryMime;
         _dots = new DotReader(_limits.TextLine);
         _lines = new LineChecker(_limits.TextLine);
         _headers = default;
+        _bcc = default;
+        _smtpUtf8 = smtpUtf8;
+        _headerRefusal = null;
         _taken = 0;
         _storageRefusal = null;
         StorageFault = null;
@@ -56,6 +65,7 @@ internal sealed class MessageReceiver : IDisposable
     public SmtpReply? Refusal => Replies.ForMessage(_dots.Violation) ?? Replies.ForMessage(_lines.Violation)
         ?? (_taken > _limits.MessageSize ? Replies.MessageTooLarge : null)
         ?? (_headers.ReceivedCount > _limits.ReceivedHops ? Replies.RoutingLoop : null)
+        ?? _headerRefusal
         ?? _storageRefusal;
 
     /// <summary>The fault of the storage behind a 4xx refusal, for the log.</summary>
@@ -63,6 +73,9 @@ internal sealed class MessageReceiver : IDisposable
 
     /// <summary>Octets of the message so far, also of one that is refused.</summary>
     public long Length => _taken;
+
+    /// <summary>The header of the message, once all of that was taken.</summary>
+    public ref readonly HeaderScanner Header => ref _headers;
 
     /// <summary>The message to commit; null once it was refused.</summary>
     public IncomingMessage? Message => _message;
@@ -88,7 +101,7 @@ internal sealed class MessageReceiver : IDisposable
             while (!rest.IsEmpty)
             {
                 ReadOnlyMemory<byte> input = rest.Length > Step ? rest[..Step] : rest;
-                Memory<byte> room = await RoomAsync(input.Length + 2);
+                Memory<byte> room = await RoomAsync(input.Length + 2 + (FiltersBcc ? BccFilter.Slack : 0));
                 bool ended = Unstuff(input.Span, room.Span, out int consumed);
                 position += consumed;
                 if (ended)
@@ -114,23 +127,27 @@ internal sealed class MessageReceiver : IDisposable
             }
 
             Count(segment.Span);
-            await StoreAsync(segment);
+            await (FiltersBcc ? StoreFilteredAsync(segment) : StoreAsync(segment));
         }
     }
 
     /// <summary>Ends a message that came by BDAT: a missing final CRLF is added, a CR left without its LF is refused. A binary one ends as it does.</summary>
     public async ValueTask EndChunksAsync()
     {
-        if (_binary)
+        EndHeader();
+        if (!_binary && _lines.Finish() != DotStatus.NeedMore)
         {
+            Drop();
             return;
         }
 
-        if (_lines.Finish() != DotStatus.NeedMore)
+        if (FiltersBcc)
         {
-            Drop();
+            byte[] held = new byte[BccFilter.Slack];
+            await StoreAsync(held.AsMemory(0, _bcc.Finish(held)));
         }
-        else if (Length > 0 && !_lines.EndsWithCrLf)
+
+        if (!_binary && Length > 0 && !_lines.EndsWithCrLf)
         {
             await StoreAsync(CrLf);
         }
@@ -152,10 +169,22 @@ internal sealed class MessageReceiver : IDisposable
     private bool Unstuff(ReadOnlySpan<byte> input, Span<byte> room, out int consumed)
     {
         DotStatus status = _dots.Read(input, room, out consumed, out int written);
-        _message?.Advance(written);
         Count(room[..written]);
+        if (status == DotStatus.End)
+        {
+            EndHeader();
+        }
+
+        if (_message is not null)
+        {
+            // Whole lines come before the end of DATA, so that nothing is held back then.
+            _message.Advance(FiltersBcc ? _bcc.Filter(room, written) : written);
+        }
+
         return status == DotStatus.End;
     }
+
+    private bool FiltersBcc => _rules.RemovesBcc && !_bcc.IsDone;
 
     /// <summary>Counts octets of the message, stored or not, and drops a message that is at fault.</summary>
     private void Count(ReadOnlySpan<byte> octets)
@@ -164,11 +193,26 @@ internal sealed class MessageReceiver : IDisposable
         if (_headers.InHeader)
         {
             _headers.Feed(octets);
+            _headerRefusal = _rules.Refusal(_headers, _smtpUtf8);
         }
 
         if (_message is not null && Refusal is not null)
         {
             Drop();
+        }
+    }
+
+    /// <summary>A message may end within its header.</summary>
+    private void EndHeader()
+    {
+        if (_headers.InHeader)
+        {
+            _headers.Finish();
+            _headerRefusal = _rules.Refusal(_headers, _smtpUtf8);
+            if (_headerRefusal is not null)
+            {
+                Drop();
+            }
         }
     }
 
@@ -193,7 +237,18 @@ internal sealed class MessageReceiver : IDisposable
             }
         }
 
-        return _scrap ??= ArrayPool<byte>.Shared.Rent(Step + 2);
+        return _scrap ??= ArrayPool<byte>.Shared.Rent(Step + 2 + BccFilter.Slack);
+    }
+
+    private async ValueTask StoreFilteredAsync(ReadOnlyMemory<byte> octets)
+    {
+        for (; !octets.IsEmpty && _message is not null; octets = octets[Math.Min(octets.Length, Step)..])
+        {
+            ReadOnlyMemory<byte> piece = octets.Length > Step ? octets[..Step] : octets;
+            Memory<byte> room = await RoomAsync(piece.Length + BccFilter.Slack);
+            piece.CopyTo(room);
+            _message?.Advance(_bcc.Filter(room.Span, piece.Length));
+        }
     }
 
     private async ValueTask StoreAsync(ReadOnlyMemory<byte> octets)

@@ -16,6 +16,8 @@ namespace HighPerfMta.Engine.Smtp;
 /// <summary>What all sessions of a server share; it does not change once there are sessions.</summary>
 internal sealed class SmtpContext
 {
+    private readonly HeaderRules[] _headerRules;
+
     // As many as there are kinds of connection: with TLS and without, and what the listeners allow.
     private readonly ConcurrentDictionary<(SmtpExtensions Extensions, string Mechanisms), SmtpReply> _ehloReplies = new();
 
@@ -40,6 +42,7 @@ internal sealed class SmtpContext
         Greeting = new SmtpReply(220, EnhancedCode.None, $"{options.Hostname} ESMTP");
         LmtpGreeting = new SmtpReply(220, EnhancedCode.None, $"{options.Hostname} LMTP");
         HeloReply = new SmtpReply(250, EnhancedCode.None, options.Hostname);
+        _headerRules = [.. Enum.GetValues<ListenerProfile>().Select(p => new HeaderRules(options.Header, options.Limits, p))];
         Hostname = options.Hostname;
         if (!AddressParser.TryParse($"postmaster@{options.Hostname}", out EmailAddress? postmaster, out string error))
         {
@@ -91,6 +94,9 @@ internal sealed class SmtpContext
 
     /// <summary>The server's side of TLS; null: it has no certificate.</summary>
     public TlsAcceptor? Tls { get; }
+
+    /// <summary>What is done about headers on a listener.</summary>
+    public HeaderRules HeaderRulesOf(ListenerProfile profile) => _headerRules[(int)profile];
 
     /// <summary>Announces exactly what works for this client now.</summary>
     public SmtpReply EhloReply(SmtpSession session) => session.Offered.HasFlag(SmtpExtensions.FutureRelease)

@@ -108,6 +108,15 @@ public sealed record LimitOptions
     /// <summary>Octets of a message line without CRLF. RFC 5321 says 998; longer lines exist and are accepted up to this.</summary>
     public int TextLine { get; init; } = 1 << 20;
 
+    /// <summary>Octets of a line of a header without CRLF.</summary>
+    public int HeaderLine { get; init; } = 64 << 10;
+
+    /// <summary>Fields of a header.</summary>
+    public int HeaderFields { get; init; } = 1000;
+
+    /// <summary>Octets of a header with its line ends.</summary>
+    public int HeaderSize { get; init; } = 1 << 20;
+
     /// <summary>Refused commands after which the session ends with 421.</summary>
     public int Errors { get; init; } = 20;
 
@@ -139,6 +148,8 @@ public sealed record SmtpServerOptions
     public LimitOptions Limits { get; init; } = new();
 
     public SubmissionOptions Submission { get; init; } = new();
+
+    public HeaderOptions Header { get; init; } = new();
 
     public GuardOptions Guard { get; init; } = new();
 

@@ -23,8 +23,8 @@ internal sealed partial class SmtpSession
     /// <summary>The session's one receiver: DATA and BDAT cannot be under way at once.</summary>
     private MessageReceiver BeginMessage()
     {
-        _receiver ??= new MessageReceiver(_context.Intake, _context.Limits);
-        _receiver.Begin(Transaction.Mail.Body);
+        _receiver ??= new MessageReceiver(_context.Intake, _context.Limits, _context.HeaderRulesOf(Profile));
+        _receiver.Begin(Transaction.Mail.Body, Transaction.Mail.SmtpUtf8);
         return _receiver;
     }
 
@@ -170,6 +170,7 @@ internal sealed partial class SmtpSession
             Envelope envelope = MakeEnvelope();
             id = envelope.Id;
             WriteReceived(envelope);
+            _context.HeaderRulesOf(Profile).WriteMissing(_headers, receiver.Header, envelope.ReceivedAt, envelope.Id, _context.Hostname);
             refusal = await CommitAsync(receiver, envelope);
             if (refusal is null)
             {

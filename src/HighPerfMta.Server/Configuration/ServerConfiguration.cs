@@ -112,6 +112,8 @@ internal sealed class ServerConfiguration
 
     public SubmissionOptions Submission { get; set; } = new();
 
+    public HeaderOptions Header { get; set; } = new();
+
     public List<SubmissionSenderDraft> SubmissionSenders { get; } = [];
 
     public QueueOptions Queue { get; set; } = new() { DataDirectory = "" };
@@ -164,6 +166,7 @@ internal sealed class ServerConfiguration
         Limits = Limits,
         Guard = Guard,
         Submission = Submission with { FutureRelease = TimeSpan.FromTicks(Math.Min(Submission.FutureRelease.Ticks, Retry.Expire.Ticks / 2)), Rules = [.. SubmissionSenders.Select(static s => new SenderRule([.. s.Users.Select(NameOf)], s.Addresses))] },
+        Header = Header,
         Routes = new RouteTable(ForRouting()),
     };
 

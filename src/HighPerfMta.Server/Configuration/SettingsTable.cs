@@ -28,7 +28,7 @@ internal static class SettingsTable
     /// <summary>The tables, in the order of the reference.</summary>
     public static IReadOnlyList<Section> Sections { get; } =
     [
-        Listener(), Tls(), Relay(), Limits(), GuardSettings.Guard, AuthSettings.Auth, AuthSettings.Backend, SubmissionSettings.Submission, SubmissionSettings.Senders, Queue(), Retry(), ExtensionSettings.Reports, RouteSection(), Delivery(), Dns(), Admin(), Log(), Events(),
+        Listener(), Tls(), Relay(), Limits(), GuardSettings.Guard, AuthSettings.Auth, AuthSettings.Backend, SubmissionSettings.Submission, SubmissionSettings.Senders, HeaderSettings.Header, Queue(), Retry(), ExtensionSettings.Reports, RouteSection(), Delivery(), Dns(), Admin(), Log(), Events(),
     ];
 
     private static Setting<ServerConfiguration, T> Of<T>(
@@ -122,6 +122,12 @@ internal static class SettingsTable
             "Octets of a command line with its CRLF; longer ones are answered 500 5.5.2."),
         Of("text_line", Kinds.SizeFrom(998, 1 << 30), static c => c.Limits.TextLine, static (c, v) => c.Limits = c.Limits with { TextLine = (int)v },
             "Octets of a line of a message. RFC 5321 says 998; longer lines exist and are passed on whole up to this."),
+        Of("header_size", Kinds.SizeFrom(4096, 1 << 30), static c => c.Limits.HeaderSize, static (c, v) => c.Limits = c.Limits with { HeaderSize = (int)v },
+            "Octets of a message's header; longer ones are refused with 552 5.3.4."),
+        Of("header_line", Kinds.SizeFrom(998, 1 << 30), static c => c.Limits.HeaderLine, static (c, v) => c.Limits = c.Limits with { HeaderLine = (int)v },
+            "Octets of a line of a header; longer ones are refused with 554 5.6.0. RFC 5322 says 998, and lists of recipients exist that are longer."),
+        Of("header_fields", Kinds.Number(50, 1_000_000), static c => c.Limits.HeaderFields, static (c, v) => c.Limits = c.Limits with { HeaderFields = v },
+            "Fields of a header; more are refused with 554 5.6.0."),
         Of("errors", Kinds.Number(1, 10_000), static c => c.Limits.Errors, static (c, v) => c.Limits = c.Limits with { Errors = v },
             "Refused commands after which a session ends with 421."),
         Of("received_hops", Kinds.Number(1, 10_000), static c => c.Limits.ReceivedHops, static (c, v) => c.Limits = c.Limits with { ReceivedHops = v },

@@ -177,7 +177,7 @@ public sealed class AuthTlsSessionTests : IDisposable
         Assert.StartsWith("250", await client.CommandAsync("MAIL FROM:<alice@example.net>"));
         Assert.StartsWith("250", await client.CommandAsync("RCPT TO:<c@d.example>"));
         Assert.StartsWith("354", await client.CommandAsync("DATA"));
-        Assert.StartsWith("250", await client.CommandAsync("Subject: x\r\n\r\ntext\r\n."));
+        Assert.StartsWith("250", await client.CommandAsync("From: <alice@example.net>\r\n\r\ntext\r\n."));
     }
 
     private async Task<(SmtpTestClient Client, SslStream Secure, Task Session)> ConnectAsync(
