@@ -80,7 +80,10 @@ internal sealed class FuzzCommand
             Coverage.Clear();
             if (Try(name, input) is { } broken)
             {
-                findings.TryAdd(broken, input);
+                if (findings.TryAdd(broken, input))
+                {
+                    Write(name, input, broken);
+                }
             }
             else if (coverage.HasNew() && executions >= seeds)
             {
@@ -97,7 +100,7 @@ internal sealed class FuzzCommand
             $"{name,-18} {executions,9} executions, {executions / took,8:0}/s, {(coverage.IsThere ? $"{coverage.Edges} edges, {pool.Count - seeds} inputs found them" : "without coverage")}, {findings.Count} findings"));
         foreach ((string broken, byte[] input) in findings)
         {
-            Write(name, Shorten(name, input, broken), broken);
+            Replace(name, input, Shorten(name, input, broken), broken);
         }
 
         return findings.Count;
@@ -153,10 +156,22 @@ internal sealed class FuzzCommand
         }
     }
 
+    /// <summary>What was found is kept at once, for the process may not live to shorten it.</summary>
+    private void Replace(string name, byte[] input, byte[] shorter, string broken)
+    {
+        if (!input.AsSpan().SequenceEqual(shorter))
+        {
+            Write(name, shorter, broken);
+            File.Delete(FileOf(name, input));
+        }
+    }
+
+    private string FileOf(string name, byte[] input) => Path.Combine(_findings, $"{name}-{Hash(input)}");
+
     private void Write(string name, byte[] input, string broken)
     {
         Directory.CreateDirectory(_findings);
-        string file = Path.Combine(_findings, $"{name}-{Hash(input)}");
+        string file = FileOf(name, input);
         File.WriteAllBytes(file, input);
         Console.WriteLine($"FOUND {name}: {broken}\n  {file}: {Encoding.Latin1.GetString(input).Length} octets: {Convert.ToHexString(input)}");
     }

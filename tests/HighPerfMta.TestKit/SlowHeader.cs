@@ -1,9 +1,10 @@
+using System.Text.RegularExpressions;
 using HighPerfMta.Protocol.Smtp;
 
 namespace HighPerfMta.TestKit;
 
 /// <summary>A header read line by line: slow and obvious, to compare with. Lines end with LF here; what else is wrong with line ends is not the header's matter.</summary>
-public sealed record SlowHeader(HeaderFields Seen, HeaderFields Repeated, int Fields, bool Malformed, int Size, bool Ended, string WithoutBcc)
+public sealed partial record SlowHeader(HeaderFields Seen, HeaderFields Repeated, int Fields, bool Malformed, int Size, bool Ended, string WithoutBcc)
 {
     private static readonly Dictionary<string, HeaderFields> Names = new(StringComparer.OrdinalIgnoreCase)
     {
@@ -21,6 +22,7 @@ public sealed record SlowHeader(HeaderFields Seen, HeaderFields Repeated, int Fi
         ["Received"] = HeaderFields.Received,
         ["DKIM-Signature"] = HeaderFields.Signature,
         ["ARC-Seal"] = HeaderFields.Signature,
+        ["Resent-Bcc"] = HeaderFields.ResentBcc,
     };
 
     /// <summary>Reads the header of a message, given as Latin-1 text.</summary>
@@ -30,7 +32,7 @@ public sealed record SlowHeader(HeaderFields Seen, HeaderFields Repeated, int Fi
         HeaderFields seen = HeaderFields.None, repeated = HeaderFields.None;
         (List<string> lines, string rest) = Split(message);
         int fields = 0, size = 0;
-        bool malformed = false, drops = false, signed = false;
+        bool malformed = false, drops = false, ended = false;
         List<string> left = [];
         foreach (string line in lines)
         {
@@ -51,8 +53,8 @@ public sealed record SlowHeader(HeaderFields Seen, HeaderFields Repeated, int Fi
             size += malformed ? 0 : line.Length;
             if (line[0] is not (' ' or '\t'))
             {
-                signed |= line[0] == '\n' || Begins(line, "DKIM-Signature") || Begins(line, "ARC-Seal");
-                drops = !signed && (Begins(line, "Bcc") || Begins(line, "Resent-Bcc"));
+                ended |= line[0] == '\n';
+                drops = !ended && (Begins(line, "Bcc") || Begins(line, "Resent-Bcc"));
             }
 
             left.AddRange(drops ? [] : [line]);
@@ -61,7 +63,10 @@ public sealed record SlowHeader(HeaderFields Seen, HeaderFields Repeated, int Fi
         return new SlowHeader(seen, repeated, fields, malformed, size, lines.LastOrDefault() == "\r\n", string.Concat(left) + rest);
     }
 
-    private static bool Begins(string line, string name) => line.Length > name.Length && line.StartsWith(name, StringComparison.OrdinalIgnoreCase) && line[name.Length] is ':' or ' ' or '\t';
+    private static bool Begins(string line, string name) => line.StartsWith(name, StringComparison.OrdinalIgnoreCase) && Colon().IsMatch(line.AsSpan(name.Length));
+
+    [GeneratedRegex("^[ \t]{0,3}:")]
+    private static partial Regex Colon();
 
     private static (List<string> Lines, string Behind) Split(string text)
     {

@@ -74,7 +74,8 @@ internal sealed class HeaderRules
     public SmtpReply? Refusal(in HeaderScanner header, bool smtpUtf8) => Limit(header) ?? (header.InHeader ? null : Rule(header, smtpUtf8));
 
     /// <summary>
-    /// Writes the fields that are missing, to go before the message. Not before one that is signed: that its field is missing may be part of what was signed.
+    /// Writes the fields that are missing, to go before the message. Not before one that is signed: that its field is missing may be part of what was signed. Nor before a text that does not begin
+    /// with a field: its first line might go on with the last one of ours.
     /// </summary>
     /// <param name="output">Behind the trace field.</param>
     /// <param name="header">All of it was read.</param>
@@ -84,7 +85,7 @@ internal sealed class HeaderRules
     public void WriteMissing(IBufferWriter<byte> output, in HeaderScanner header, DateTimeOffset date, MessageId id, string hostname)
     {
         HeaderFields seen = header.Seen;
-        if (seen.HasFlag(HeaderFields.Signature))
+        if (seen.HasFlag(HeaderFields.Signature) || (header.HasMalformedLine && header.FieldCount == 0))
         {
             return;
         }
@@ -120,14 +121,15 @@ internal sealed class HeaderRules
     /// <summary>Of several faults the first one here is told.</summary>
     private SmtpReply? Rule(in HeaderScanner header, bool smtpUtf8)
     {
-        HeaderFields seen = header.Seen, repeated = header.Repeated & HeaderFields.Single;
+        // What is taken out may be there as often as it will.
+        HeaderFields seen = header.Seen, repeated = header.Repeated & HeaderFields.Single & (RemovesBcc ? ~HeaderFields.Bcc : HeaderFields.Single);
         return _malformedLines == HeaderAction.Refuse && header.HasMalformedLine ? HeaderReplies.MalformedLine
             : _repeatedFrom == HeaderAction.Refuse && repeated.HasFlag(HeaderFields.From) ? HeaderReplies.RepeatedFrom
             : _repeatedFields == HeaderAction.Refuse && (repeated & ~HeaderFields.From) != 0 ? HeaderReplies.RepeatedField
             : _missingFrom == HeaderAction.Refuse && !seen.HasFlag(HeaderFields.From) ? HeaderReplies.NoFrom
             : _missingDate == HeaderAction.Refuse && !seen.HasFlag(HeaderFields.Date) ? HeaderReplies.NoDate
             : _missingMessageId == HeaderAction.Refuse && !seen.HasFlag(HeaderFields.MessageId) ? HeaderReplies.NoMessageId
-            : _bcc == HeaderAction.Refuse && seen.HasFlag(HeaderFields.Bcc) ? HeaderReplies.HiddenRecipients
+            : _bcc == HeaderAction.Refuse && (seen & (HeaderFields.Bcc | HeaderFields.ResentBcc)) != 0 ? HeaderReplies.HiddenRecipients
             : _eightBit == HeaderAction.Refuse && header.HasEightBit && !smtpUtf8 ? HeaderReplies.EightBit
             : null;
     }

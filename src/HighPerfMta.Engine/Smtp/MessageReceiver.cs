@@ -121,12 +121,16 @@ internal sealed class MessageReceiver : IDisposable
     {
         foreach (ReadOnlyMemory<byte> segment in octets)
         {
-            if (!_binary)
+            if (_binary)
+            {
+                CountBinary(segment.Span);
+            }
+            else
             {
                 _lines.Check(segment.Span);
+                Count(segment.Span);
             }
 
-            Count(segment.Span);
             await (FiltersBcc ? StoreFilteredAsync(segment) : StoreAsync(segment));
         }
     }
@@ -135,7 +139,7 @@ internal sealed class MessageReceiver : IDisposable
     public async ValueTask EndChunksAsync()
     {
         EndHeader();
-        if (!_binary && _lines.Finish() != DotStatus.NeedMore)
+        if (_lines.Finish() != DotStatus.NeedMore)
         {
             Drop();
             return;
@@ -186,13 +190,24 @@ internal sealed class MessageReceiver : IDisposable
 
     private bool FiltersBcc => _rules.RemovesBcc && !_bcc.IsDone;
 
-    /// <summary>Counts octets of the message, stored or not, and drops a message that is at fault.</summary>
-    private void Count(ReadOnlySpan<byte> octets)
+    /// <summary>The header of a binary message is made of lines too (RFC 3030 §3 frees the body alone): without that others might read another header in it.</summary>
+    private void CountBinary(ReadOnlySpan<byte> octets)
     {
+        _lines.Check(octets[..Count(octets)]);
+        if (_message is not null && Refusal is not null)
+        {
+            Drop();
+        }
+    }
+
+    /// <summary>Counts octets of the message, stored or not, and drops a message that is at fault. Returns how many of them are of the header.</summary>
+    private int Count(ReadOnlySpan<byte> octets)
+    {
+        int inHeader = 0;
         _taken += octets.Length;
         if (_headers.InHeader)
         {
-            _headers.Feed(octets);
+            inHeader = _headers.Feed(octets);
             _headerRefusal = _rules.Refusal(_headers, _smtpUtf8);
         }
 
@@ -200,6 +215,8 @@ internal sealed class MessageReceiver : IDisposable
         {
             Drop();
         }
+
+        return inHeader;
     }
 
     /// <summary>A message may end within its header.</summary>

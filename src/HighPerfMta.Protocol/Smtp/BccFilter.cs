@@ -5,19 +5,22 @@ namespace HighPerfMta.Protocol.Smtp;
 
 /// <summary>
 /// Takes the fields that name hidden recipients, Bcc and Resent-Bcc, out of the header of a message as its octets pass, unstuffed, in any split (RFC 5322 §3.6.3: who
-/// gets the message must not read them). It holds back at most the beginning of a line that may be one. Behind a signature nothing is changed any more.
+/// gets the message must not read them). It holds back at most the beginning of a line that may be one. Signatures do not cover these fields (RFC 6376 §5.4.1 names those that they should).
 /// </summary>
 public struct BccFilter
 {
     /// <summary>Octets that a call may write beyond those that it was given.</summary>
     public const int Slack = Held.Capacity;
 
+    /// <summary>White space before a colon (RFC 5322 §4.5.8) up to which a field is one.</summary>
+    private const int MostSpace = 3;
+
     private Held _held;
     private byte _heldLength;
     private bool _inLine;
     private bool _dropping;
 
-    /// <summary>Nothing is taken out from here on: the header has ended, or is signed.</summary>
+    /// <summary>Nothing is taken out from here on: the header has ended.</summary>
     public bool IsDone { readonly get; private set; }
 
     /// <summary>Filters the octets at the beginning of a buffer in place.</summary>
@@ -79,22 +82,26 @@ public struct BccFilter
             return true;
         }
 
-        if (rest is [(byte)'\r'] || MayBecome(rest, "bcc"u8) || MayBecome(rest, "resent-bcc"u8) || MayBecome(rest, "dkim-signature"u8) || MayBecome(rest, "arc-seal"u8))
+        if (rest is [(byte)'\r'] || MayBecome(rest, "bcc"u8) || MayBecome(rest, "resent-bcc"u8))
         {
             return false;
         }
 
-        // An LF alone may end the header of a binary message for others: what follows may be its body.
-        IsDone = rest is [(byte)'\n', ..] or [(byte)'\r', (byte)'\n', ..] || IsField(rest, "dkim-signature"u8) || IsField(rest, "arc-seal"u8);
+        IsDone = rest is [(byte)'\n', ..] or [(byte)'\r', (byte)'\n', ..];
         _dropping = !IsDone && (IsField(rest, "bcc"u8) || IsField(rest, "resent-bcc"u8));
         return true;
     }
 
-    private static bool MayBecome(ReadOnlySpan<byte> rest, ReadOnlySpan<byte> name) => rest.Length <= name.Length && Ascii.EqualsIgnoreCase(rest, name[..rest.Length]);
+    /// <summary>All there is of the line is the name, or a part of it, or the name and white space.</summary>
+    private static bool MayBecome(ReadOnlySpan<byte> rest, ReadOnlySpan<byte> name)
+    {
+        int length = Math.Min(rest.Length, name.Length);
+        return rest.Length <= name.Length + MostSpace && Ascii.EqualsIgnoreCase(rest[..length], name[..length]) && !rest[length..].ContainsAnyExcept((byte)' ', (byte)'\t');
+    }
 
-    /// <summary>The name with its colon, or with the white space that may be before it: a line that is no field then is none of use either.</summary>
     private static bool IsField(ReadOnlySpan<byte> rest, ReadOnlySpan<byte> name) =>
-        rest.Length > name.Length && rest[name.Length] is (byte)':' or (byte)' ' or (byte)'\t' && Ascii.EqualsIgnoreCase(rest[..name.Length], name);
+        rest.Length > name.Length && Ascii.EqualsIgnoreCase(rest[..name.Length], name)
+        && rest.Slice(name.Length, Math.Min(MostSpace + 1, rest.Length - name.Length)).TrimStart(" \t"u8) is [(byte)':', ..];
 
     [InlineArray(Capacity)]
     private struct Held

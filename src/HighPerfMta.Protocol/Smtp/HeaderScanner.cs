@@ -28,6 +28,8 @@ public enum HeaderFields : ushort
 
     /// <summary>A signature over what follows, or an ARC set: whoever changes the message breaks it.</summary>
     Signature = 1 << 12,
+
+    ResentBcc = 1 << 13,
 }
 
 /// <summary>
@@ -42,6 +44,7 @@ public struct HeaderScanner
     private bool _isBad;
     private byte _length;
     private int _line;
+    private int _longestLine;
     private NameOctets _name;
 
     private enum Phase : byte
@@ -77,8 +80,8 @@ public struct HeaderScanner
     /// <summary>Octets of whole lines so far, with the line ends.</summary>
     public long Size { readonly get; private set; }
 
-    /// <summary>Octets of the longest whole line so far, with the CR but not the LF.</summary>
-    public int LongestLine { readonly get; private set; }
+    /// <summary>Octets of the longest line so far, with the CR but not the LF.</summary>
+    public readonly int LongestLine => _phase == Phase.Rest && !HasMalformedLine ? Math.Max(_longestLine, _line) : _longestLine;
 
     /// <summary>Fields that are there.</summary>
     public HeaderFields Seen { readonly get; private set; }
@@ -127,7 +130,8 @@ public struct HeaderScanner
         int lf = _phase is Phase.Start or Phase.Rest ? octets.IndexOf((byte)'\n') : -1;
         if (_phase == Phase.Rest)
         {
-            _line += lf < 0 ? octets.Length : lf;
+            // A line of a binary message can be as long as the message.
+            _line = (int)Math.Min((long)_line + (lf < 0 ? octets.Length : lf), int.MaxValue);
             _phase = lf < 0 ? Phase.Rest : EndLine();
             return lf < 0 ? octets.Length : lf + 1;
         }
@@ -249,8 +253,8 @@ public struct HeaderScanner
     {
         if (!HasMalformedLine)
         {
-            LongestLine = Math.Max(LongestLine, line);
-            Size += line + end;
+            _longestLine = Math.Max(_longestLine, line);
+            Size += (long)line + end;
         }
     }
 
@@ -283,6 +287,7 @@ public struct HeaderScanner
         8 when Is(name, "arc-seal"u8) => HeaderFields.Signature,
         10 when Is(name, "message-id"u8) => HeaderFields.MessageId,
         10 when Is(name, "references"u8) => HeaderFields.References,
+        10 when Is(name, "resent-bcc"u8) => HeaderFields.ResentBcc,
         11 when Is(name, "in-reply-to"u8) => HeaderFields.InReplyTo,
         14 when Is(name, "dkim-signature"u8) => HeaderFields.Signature,
         _ => HeaderFields.None,

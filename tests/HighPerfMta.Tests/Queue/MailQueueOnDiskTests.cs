@@ -81,7 +81,7 @@ public sealed class MailQueueOnDiskTests : IDisposable
             await queue.Loaded.WaitAsync(TimeSpan.FromSeconds(30));
             Assert.Equal(0, queue.Count);
             await AcceptAsync(queue, Encoding.ASCII.GetBytes("the last\r\n"));
-            Assert.InRange(Directory.GetFiles(Path.Combine(_folder, "log"), "seg.*").Length, 1, 2);
+            await Waiting.UntilAsync(() => Directory.GetFiles(Path.Combine(_folder, "log"), "seg.*").Length is 1 or 2);
         }
     }
 
