@@ -75,13 +75,18 @@ internal static class CourierOutcomes
     public static DeliveryOutcome NeedsRequireTls(string peer) =>
         new(DeliveryStatus.Failed, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(5, 7, 30), "the message may go only over TLS, to a server whose certificate and name can be trusted and which offers REQUIRETLS", peer);
 
+    /// <summary>A message that may go over TLS only meets a connection without it, or a certificate that is not trusted; the next one may be better.</summary>
+    public static DeliveryOutcome WaitsForTls(bool isUntrusted, string peer) => isUntrusted
+        ? new(DeliveryStatus.Deferred, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(4, 7, 5), "the message may go over TLS only, and the next server's certificate is not trusted", peer)
+        : new(DeliveryStatus.Deferred, DeliveryStage.MailFrom, FaultOwner.Message, 0, new EnhancedCode(4, 7, 10), "the message may go over TLS only, and there is none with the next server", peer);
+
     /// <summary>As a peer that says so itself (RFC 5321 §4.5.3.1.10).</summary>
     public static DeliveryOutcome TooManyRecipients(int most, string peer) =>
         new(DeliveryStatus.Deferred, DeliveryStage.RcptTo, FaultOwner.Recipient, 452, new EnhancedCode(4, 5, 3), $"the next server takes {most} recipients like these at once", peer);
 
     /// <summary>There is no TLS, or none that is good enough. It may be there the next time: what a level asks for is for the operator to give up, not for a peer.</summary>
-    public static DeliveryOutcome NoTls(bool isUntrusted, string reason, int code, string peer) =>
-        new(DeliveryStatus.Deferred, DeliveryStage.Tls, FaultOwner.Site, code, new EnhancedCode(4, 7, (ushort)(isUntrusted ? 5 : 4)), Cut($"no TLS with {peer}: {reason}"), peer);
+    public static DeliveryOutcome NoTls(bool isUntrusted, string reason, string peer) =>
+        new(DeliveryStatus.Deferred, DeliveryStage.Tls, FaultOwner.Site, 0, new EnhancedCode(4, 7, (ushort)(isUntrusted ? 5 : 4)), Cut($"no TLS with {peer}: {reason}"), peer);
 
     /// <summary>RFC 1870 §6.1.</summary>
     public static DeliveryOutcome TooLarge(long size, long limit, string peer) =>

@@ -312,7 +312,7 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
     private bool IsRefusal(DeliveryTask task, int requeues)
     {
         DeliveryOutcome first = task.Outcomes[0];
-        return first is { Status: DeliveryStatus.Deferred, Fault: FaultOwner.Site, Stage: DeliveryStage.Connect or DeliveryStage.Greeting or DeliveryStage.Hello }
+        return first is { Status: DeliveryStatus.Deferred, Fault: FaultOwner.Site, Stage: DeliveryStage.Connect or DeliveryStage.Tls or DeliveryStage.Greeting or DeliveryStage.Hello }
             && !Established && Site.Established > 0 && requeues < MaxRequeues;
     }
 

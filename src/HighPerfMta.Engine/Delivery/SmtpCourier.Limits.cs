@@ -24,7 +24,7 @@ internal sealed partial class SmtpCourier
             return late;
         }
 
-        return envelope.Parameters is { RequireTls: true } && !KeepsRequireTls ? CourierOutcomes.NeedsRequireTls(_peer) : null;
+        return envelope.Parameters is { RequireTls: true } ? RequireTlsRefusal : null;
     }
 
     /// <summary>A message that is to be returned when it comes late goes to a peer that promises the same for the time that is left, or not at all (RFC 2852 §4).</summary>

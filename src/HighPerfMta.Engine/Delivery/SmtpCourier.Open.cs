@@ -60,7 +60,7 @@ internal sealed partial class SmtpCourier
 
     private async ValueTask<DeliveryOutcome?> TryTargetAsync(DeliveryTarget target, CancellationToken cancellation)
     {
-        TlsLevel level = LevelOf(target);
+        TlsLevel level = _level = LevelOf(target);
         DeliveryOutcome? failure = await TryTargetAsync(target, level, cancellation);
         if (failure is { Stage: DeliveryStage.Tls } && level == TlsLevel.Opportunistic && !cancellation.IsCancellationRequested)
         {

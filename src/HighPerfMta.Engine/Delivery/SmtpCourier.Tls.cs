@@ -10,11 +10,18 @@ internal sealed partial class SmtpCourier
     /// <summary>The session under which commands go; null: they go in plain text.</summary>
     private TlsSession? _tls;
 
+    /// <summary>What the connection was to be before a handshake failed that could be done without.</summary>
+    private TlsLevel _level;
+
     /// <summary>
     /// A message that may go over TLS only goes to a peer whose certificate is good, whose name nobody on the way could have changed, and which promises the same (RFC 8689 §4.2.1). Names from
-    /// MX records are not such: nobody has verified who they are from.
+    /// MX records are not such: nobody has verified who they are from. What may be better the next time is no reason to return the message: else whoever disturbs a handshake could have it returned.
     /// </summary>
-    private bool KeepsRequireTls => _tls is { IsServerTrusted: true } && _peerCan.RequireTls && site.IsConfigured();
+    private DeliveryOutcome? RequireTlsRefusal => !site.IsConfigured() || _level == TlsLevel.Off ? CourierOutcomes.NeedsRequireTls(_peer)
+        : _tls is null ? CourierOutcomes.WaitsForTls(isUntrusted: false, _peer)
+        : !_tls.IsServerTrusted ? CourierOutcomes.WaitsForTls(isUntrusted: true, _peer)
+        : _peerCan.RequireTls ? null
+        : CourierOutcomes.NeedsRequireTls(_peer);
 
     private TlsLevel LevelOf(DeliveryTarget target)
     {
@@ -43,7 +50,14 @@ internal sealed partial class SmtpCourier
         if (reply.Code != 220)
         {
             // The session goes on after this (RFC 3207 §4), unless it is over.
-            return level == TlsLevel.Opportunistic && reply.Code != 421 ? null : NoTls(TlsFailure.Plaintext, $"the server refuses it: {reply.Code} {reply.Text}", reply.Code);
+            DeliveryOutcome refused = NoTls(TlsFailure.Plaintext, $"the server refuses it: {reply.Code} {reply.Text}");
+            if (level != TlsLevel.Opportunistic || reply.Code == 421)
+            {
+                return refused;
+            }
+
+            services.Logger.GoesInPlainText(_peer, refused.Text);
+            return null;
         }
 
         // What is there already came in plain text, from anybody: it must not be taken for what the server says under TLS.
@@ -74,11 +88,10 @@ internal sealed partial class SmtpCourier
 
     /// <param name="failure">Counted as this.</param>
     /// <param name="reason">For whoever reads why the mail waits.</param>
-    /// <param name="code">Of the server's reply; 0: it gave none.</param>
-    private DeliveryOutcome NoTls(TlsFailure failure, string reason, int code = 0)
+    private DeliveryOutcome NoTls(TlsFailure failure, string reason)
     {
         services.Tls.Report(failure);
-        return CourierOutcomes.NoTls(failure == TlsFailure.Untrusted, reason, code, _peer);
+        return CourierOutcomes.NoTls(failure == TlsFailure.Untrusted, reason, _peer);
     }
 
     private static string Explain(TlsFailure failure, string detail) => failure switch

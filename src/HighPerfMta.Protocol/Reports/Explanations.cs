@@ -28,7 +28,7 @@ internal static class Explanations
             return "An operator of this mail system returned the message.";
         }
 
-        return ForStatus(outcome.Enhanced) ?? ForStage(outcome);
+        return (outcome.Stage == DeliveryStage.Tls ? null : ForStatus(outcome.Enhanced)) ?? ForStage(outcome);
     }
 
     /// <summary>The Status field: class 5 for a failure, 4 for a delay and 2 for success, whatever the class of the last reply (RFC 3464 §2.3.4).</summary>
@@ -68,7 +68,7 @@ internal static class Explanations
         (5, 3) => "There are too many recipients for the recipient's mail system.",
         (6, 1) or (6, 3) => "The recipient's mail system does not take messages of this form.",
         (6, 7) => "The recipient's mail system does not support internationalized addresses.",
-        (7, 30) => "You asked that the message go over secure connections only, and there is none to the recipient's mail system.",
+        (7, 30) or (7, 10) => "You asked that the message go over secure connections only, and there is none to the recipient's mail system.",
         (7, _) => "The recipient's mail system refused the message by its policy.",
         _ => null,
     };

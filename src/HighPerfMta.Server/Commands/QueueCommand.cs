@@ -140,7 +140,7 @@ internal static class QueueCommand
 
     private static Command CreateRoute(Target target, Output output)
     {
-        Option<string> to = new("--to") { Description = "the next hop as routes have it: mx, smtp://HOST:PORT, discard, hold or reject", HelpName = "NEXTHOP", Required = true };
+        Option<string> to = new("--to") { Description = "the next hop as routes have it: mx, smtp://HOST:PORT, smtps://HOST:PORT, discard, hold or reject; ?tls=LEVEL behind the first three", HelpName = "NEXTHOP", Required = true };
         Command command = CreateAction("route", "send to another next hop, now and at every retry", target, output, to);
         return command;
     }

@@ -72,7 +72,14 @@ public sealed class TlsConnector : IDisposable
                 EnabledSslProtocols = _protocols,
                 CertificateChainPolicy = check == CertificateCheck.None ? _indifferent : _trust,
                 RemoteCertificateValidationCallback = verdict.Judge,
+                AllowRenegotiation = false,
             });
+            if (check == CertificateCheck.Required && !verdict.IsTrusted)
+            {
+                // Nobody was asked about a certificate.
+                return (null, TlsFailure.Untrusted, "its certificate was not looked at");
+            }
+
             transport.IsHandshaking = false;
             TlsConnection secured = new(connection, session, transport, verdict.IsTrusted);
             session = null;
