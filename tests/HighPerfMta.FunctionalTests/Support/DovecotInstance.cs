@@ -104,8 +104,11 @@ internal sealed class DovecotInstance : IAsyncDisposable
     /// <summary>Ends it with all its processes, at once.</summary>
     public async Task KillAsync()
     {
+        // A master that sees one of them die starts another one: it is stopped before it can.
+        string master = _process!.Id.ToString(CultureInfo.InvariantCulture);
+        await Peer.RunAsync("kill", ["-STOP", master]);
         string[] children = await ChildrenAsync();
-        await Peer.RunAsync("kill", ["-KILL", .. children, _process!.Id.ToString(CultureInfo.InvariantCulture)]);
+        await Peer.RunAsync("kill", ["-KILL", master, .. children]);
         await _process.WaitForExitAsync();
 
         // As long as one of them lives, its sockets do, and another Dovecot does not start beside it.
