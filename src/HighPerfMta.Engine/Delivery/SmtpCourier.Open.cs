@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Net.Sockets;
 using System.Text;
 using HighPerfMta.Engine.Net;
+using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Engine.Routing;
 using HighPerfMta.Protocol.Smtp;
 
@@ -180,11 +181,18 @@ internal sealed partial class SmtpCourier
             status = await _link!.ReadAsync(_options.CommandTimeout);
         }
 
+        if (status == LinkStatus.Lost && _tls is not null && !_heardOverTls)
+        {
+            // In TLS 1.3 the server judges the client's part of the handshake when this side has ended it already.
+            return NoTls(TlsFailure.Closed, "the server closed the connection right behind the handshake; it may want a certificate of the client");
+        }
+
         if (status != LinkStatus.Ok)
         {
             return CourierOutcomes.FromLink(status, stage, _options.CommandTimeout, _peer);
         }
 
+        _heardOverTls = _tls is not null;
         PeerReply reply = _link!.Reply;
         return reply.Class == 2 ? null : CourierOutcomes.FromReply(reply, stage, _peer);
     }

@@ -10,6 +10,9 @@ internal sealed partial class SmtpCourier
     /// <summary>The session under which commands go; null: they go in plain text.</summary>
     private TlsSession? _tls;
 
+    /// <summary>The peer has answered something under the session.</summary>
+    private bool _heardOverTls;
+
     /// <summary>What the connection was to be before a handshake failed that could be done without.</summary>
     private TlsLevel _level;
 
@@ -82,6 +85,7 @@ internal sealed partial class SmtpCourier
 
         _link = new SmtpLink(secured, services.Wheel, services.Time);
         _tls = secured.Session;
+        _heardOverTls = false;
         _peerCan = PeerCapabilities.None;
         return null;
     }

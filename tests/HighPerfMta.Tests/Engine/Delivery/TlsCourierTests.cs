@@ -139,6 +139,30 @@ public sealed class TlsCourierTests : IDisposable
         Assert.Empty(insisting.Mx.Messages);
     }
 
+    /// <summary>So a server of TLS 1.3 refuses a client without a certificate.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_session_that_ends_before_its_first_reply_is_a_handshake_that_failed(bool isImplicit)
+    {
+        foreach (TlsLevel level in (TlsLevel[])[TlsLevel.Opportunistic, TlsLevel.Required])
+        {
+            await using CourierBench bench = Bench(level, isImplicit);
+            int ehlos = 0;
+            bench.Mx.Script = (session, line) => session == 0 && (isImplicit ? line == "greeting" : line.StartsWith("EHLO", StringComparison.Ordinal) && ++ehlos == 2) ? ScriptedMx.Close : null;
+            DeliveryOutcome outcome = await bench.SendAsync();
+            if (level == TlsLevel.Opportunistic && !isImplicit)
+            {
+                Assert.Equal((DeliveryStatus.Delivered, "", 2), (outcome.Status, outcome.Tls, bench.Mx.Sessions));
+            }
+            else
+            {
+                Assert.Equal((DeliveryStatus.Deferred, DeliveryStage.Tls, new EnhancedCode(4, 7, 4)), (outcome.Status, outcome.Stage, outcome.Enhanced));
+                Assert.Empty(bench.Mx.Messages);
+            }
+        }
+    }
+
     [Fact]
     public async Task A_peer_that_says_nothing_in_the_handshake_is_given_up()
     {
