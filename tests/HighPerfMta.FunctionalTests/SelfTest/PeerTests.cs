@@ -52,8 +52,6 @@ public class PeerTests
         using TestAuthority authority = new();
         (string certificate, string key) = authority.Write(authority.Issue(["postfix.test"], rsa: true));
         string sink = "127.0.0.1:" + Ports.Free().ToString(CultureInfo.InvariantCulture);
-
-        // Each setting once: a warning for each that is given again, at the start, and nobody reads Postfix's log socket yet.
         await using PostfixInstance postfix = await PostfixInstance.StartAsync($"""
             mynetworks = {networks}
             relay_domains = home.test

@@ -36,6 +36,13 @@ internal sealed class PostfixInstance : IAsyncDisposable
         _folder.Dispose();
     }
 
+    /// <summary>
+    /// The last line of each setting. Every process of Postfix warns of a setting that is given again, into a socket that keeps ten lines; its log server
+    /// is one of them, and when the socket is full before it reads, it waits for itself, and all others for it.
+    /// </summary>
+    private static string Once(string mainCf) =>
+        string.Concat(mainCf.Split('\n').Where(static l => l.Contains('=')).GroupBy(static l => l.Split('=')[0].Trim(), static (_, lines) => lines.Last() + "\n"));
+
     private async Task WriteConfigurationAsync(string mainCf)
     {
         string user = Environment.UserName == "root" ? "postfix" : Environment.UserName;
@@ -47,7 +54,7 @@ internal sealed class PostfixInstance : IAsyncDisposable
         // The folder of a test is private to its owner; Postfix's daemons run as their own user and must be able to enter it.
         await Peer.RunAsync("chmod", ["755", _folder.Path]);
         await Peer.RunAsync("chown", [user, _folder.File("data")]);
-        await File.WriteAllTextAsync(Path.Combine(Config, "main.cf"), $"""
+        await File.WriteAllTextAsync(Path.Combine(Config, "main.cf"), Once($"""
             compatibility_level = 3.6
             queue_directory = {_folder.File("queue")}
             data_directory = {_folder.File("data")}
@@ -68,7 +75,7 @@ internal sealed class PostfixInstance : IAsyncDisposable
             smtpd_peername_lookup = no
             smtputf8_enable = yes
             {mainCf}
-            """);
+            """));
         await File.WriteAllTextAsync(Path.Combine(Config, "master.cf"), $"""
             127.0.0.1:{Port.ToString(CultureInfo.InvariantCulture)} inet n - n - - smtpd
             pickup unix n - n 60 1 pickup
