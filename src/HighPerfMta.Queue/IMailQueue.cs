@@ -129,6 +129,9 @@ public abstract class IncomingMessage : IDisposable
     /// <summary>Octets written so far.</summary>
     public abstract long Length { get; }
 
+    /// <summary>Whoever awaits <see cref="CommitAsync"/> does little before he waits again or leaves the thread: he may go on on the one that commits (<see cref="Async.CommitThread"/>).</summary>
+    public bool GoesOnInline { get; set; }
+
     /// <summary>
     /// Room for message octets to be written in place (unstuffed, CRLF line ends), at least <paramref name="minimum"/> (at most 64 KiB), followed by
     /// <see cref="Advance"/>. Completes synchronously unless a full chunk has to wait for log memory.

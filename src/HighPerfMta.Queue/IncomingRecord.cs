@@ -87,7 +87,7 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
         try
         {
             RecordRef accepted = await log.AppendAsync(RecordType.Accepted, envelope.Id.Value, _buffer.AsMemory(start, _end - start));
-            await log.WaitDurableAsync(accepted);
+            await log.WaitDurableAsync(accepted, GoesOnInline);
             await ThrowIfChunksAreLostAsync(envelope, accepted);
             message = Enter(envelope, accepted, start, inlineOffset);
         }

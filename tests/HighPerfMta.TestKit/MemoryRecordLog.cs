@@ -138,7 +138,7 @@ public sealed class MemoryRecordLog : IRecordLog
         }
     }
 
-    public ValueTask WaitDurableAsync(RecordRef record)
+    public ValueTask WaitDurableAsync(RecordRef record, bool inline = false)
     {
         Task wait;
         lock (_gate)

@@ -37,6 +37,12 @@ public sealed class RecordingIntake(bool keepOctets = true) : IIntake
     /// <summary>A commit waits for it; null: not at all.</summary>
     public TaskCompletionSource? CommitGate { get; set; }
 
+    /// <summary>Called when a message is begun.</summary>
+    public Action? Begun { get; set; }
+
+    /// <summary>Awaited by each commit; null: nothing.</summary>
+    public Func<ValueTask>? BeforeCommit { get; set; }
+
     /// <summary>Completes when the first commit was asked for.</summary>
     public Task CommitReached => _commitReached.Task;
 
@@ -51,6 +57,7 @@ public sealed class RecordingIntake(bool keepOctets = true) : IIntake
     public IncomingMessage Begin()
     {
         Interlocked.Increment(ref _open);
+        Begun?.Invoke();
         return new Recording(this, keepOctets);
     }
 
@@ -61,6 +68,11 @@ public sealed class RecordingIntake(bool keepOctets = true) : IIntake
         if (CommitGate is { } gate)
         {
             await gate.Task;
+        }
+
+        if (BeforeCommit is { } before)
+        {
+            await before();
         }
 
         if (CommitFault is { } fault)

@@ -114,10 +114,12 @@ internal sealed partial class SmtpCourier
     {
         using BodyReader reader = services.Queue.OpenBody(task.Message);
         DotWriter dots = default;
+        long left = task.Message.Size;
         int unflushed = 0;
         while (true)
         {
             ReadOnlyMemory<byte> piece = await reader.ReadAsync(cancellation);
+            left -= piece.Length;
             if (piece.IsEmpty)
             {
                 break;
@@ -137,6 +139,12 @@ internal sealed partial class SmtpCourier
                     }
                 }
             }
+        }
+
+        if (left != 0)
+        {
+            // No dot: what was sent must not count as the message.
+            throw new InvalidOperationException("A message has another length than its record says.");
         }
 
         _link!.Output.Advance(dots.Finish(_link.Output.GetSpan(DotWriter.MaxFinish)));

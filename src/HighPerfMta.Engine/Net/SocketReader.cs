@@ -69,7 +69,7 @@ internal sealed class SocketReader(TcpSocket socket, SocketSignals signals) : Pi
         }
 
         cancellationToken.ThrowIfCancellationRequested();
-        if (_mayHave && SocketPoller.IsCurrent && ++_inline > MostInline)
+        if (_mayHave && (CommitThread.IsCurrent || (SocketPoller.IsCurrent && ++_inline > MostInline)))
         {
             return HopAsync();
         }

@@ -56,6 +56,7 @@ internal sealed class MessageReceiver : IDisposable
         _storageRefusal = null;
         StorageFault = null;
         _message = _intake.Begin();
+        _message.GoesOnInline = true;
     }
 
     /// <summary>

@@ -8,6 +8,7 @@ using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Proxy;
 using HighPerfMta.Protocol.Sasl;
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Async;
 
 namespace HighPerfMta.Engine.Smtp;
 
@@ -121,6 +122,7 @@ internal sealed partial class SmtpSession
         try
         {
             end = await ServeAsync();
+            await CommitThread.LeaveAsync();
             await _transport.FlushAsync();
             await _connection.CloseAsync(peerIsDone: end == SessionEnd.Quit);
         }
@@ -136,6 +138,7 @@ internal sealed partial class SmtpSession
             await CloseAfterFailureAsync();
         }
 
+        await CommitThread.LeaveAsync();
         GiveBackTaken();
         ForgetLogin();
         Transaction.Dispose();
@@ -234,6 +237,12 @@ internal sealed partial class SmtpSession
                     if (await ReceiveAsync(next) is { } end)
                     {
                         return end;
+                    }
+
+                    if (Tls is not null || _connection.HasReceived)
+                    {
+                        // The reply may go out from the thread that commits; with nothing behind the message that is all before the session waits.
+                        await CommitThread.LeaveAsync();
                     }
 
                     _commandSince = _context.Time.GetTimestamp();

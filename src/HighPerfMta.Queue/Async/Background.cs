@@ -23,6 +23,11 @@ public abstract class Background
     /// <summary>Blocks until the work, begun on the caller's thread, has ended, and throws what it threw. Only off the pool: on a loop of its own, or at the start.</summary>
     public abstract void Await(Func<Task> work);
 
+    /// <summary>Lets threads that wait for the caller's processor run first, if there are any.</summary>
+    public virtual void GiveWay()
+    {
+    }
+
     /// <summary>Cancels, and returns when those who were told have been called, elsewhere.</summary>
     public Task CancelAsync(CancellationTokenSource source) => Run(() =>
     {

@@ -9,6 +9,8 @@ internal sealed class ThreadedBackground : Background
 
     public override BackgroundLoop NewLoop(string name, LoopTurn turn) => new Loop(name, turn);
 
+    public override void GiveWay() => Thread.Yield();
+
     public override void Await(Func<Task> work)
     {
         using ManualResetEventSlim done = new();

@@ -2,11 +2,11 @@ using System.Threading.Tasks.Sources;
 
 namespace HighPerfMta.Queue.Log;
 
-/// <summary>One pending <see cref="IRecordLog.WaitDurableAsync"/>, pooled. Its continuation runs on the thread pool, never on the log's thread.</summary>
+/// <summary>One pending <see cref="IRecordLog.WaitDurableAsync"/>, pooled.</summary>
 internal sealed class DurabilityWaiter : IValueTaskSource
 {
     private readonly WaiterPool _pool;
-    private ManualResetValueTaskSourceCore<bool> _core = new() { RunContinuationsAsynchronously = true };
+    private ManualResetValueTaskSourceCore<bool> _core;
 
     public DurabilityWaiter(WaiterPool pool) => _pool = pool;
 
@@ -16,11 +16,23 @@ internal sealed class DurabilityWaiter : IValueTaskSource
     /// <summary>Address up to which the log must be durable.</summary>
     public long Until { get; set; }
 
+    /// <summary>What goes on after it may do so on the thread that completes it.</summary>
+    public bool Inline { get; set; }
+
     public ValueTask Task => new(this, _core.Version);
 
-    public void Complete() => _core.SetResult(true);
+    /// <param name="inline">On this thread; otherwise on the pool.</param>
+    public void Complete(bool inline)
+    {
+        _core.RunContinuationsAsynchronously = !inline;
+        _core.SetResult(true);
+    }
 
-    public void Fail(Exception cause) => _core.SetException(cause);
+    public void Fail(Exception cause)
+    {
+        _core.RunContinuationsAsynchronously = true;
+        _core.SetException(cause);
+    }
 
     public ValueTaskSourceStatus GetStatus(short token) => _core.GetStatus(token);
 
@@ -49,7 +61,7 @@ internal sealed class WaiterPool
     private DurabilityWaiter? _free;
     private int _count;
 
-    public DurabilityWaiter Rent(long until)
+    public DurabilityWaiter Rent(long until, bool inline)
     {
         DurabilityWaiter? waiter;
         lock (_gate)
@@ -65,6 +77,7 @@ internal sealed class WaiterPool
         waiter ??= new DurabilityWaiter(this);
         waiter.Next = null;
         waiter.Until = until;
+        waiter.Inline = inline;
         return waiter;
     }
 

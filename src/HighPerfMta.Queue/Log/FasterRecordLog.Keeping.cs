@@ -128,7 +128,7 @@ public sealed partial class FasterRecordLog
 
     private async Task WaitAsync(LogEngine engine, long until)
     {
-        if (!engine.TryWait(until, _waiters, out ValueTask durable))
+        if (!engine.TryWait(until, _waiters, inline: false, out ValueTask durable))
         {
             throw Unavailable(engine);
         }

@@ -94,7 +94,7 @@ public sealed partial class FasterRecordLog
         // Its length is not known yet: everything that has been appended by now is waited for.
         LogEngine engine = Engine;
         long until = engine.Tail;
-        if (address >= until || !engine.TryWait(until, _waiters, out ValueTask written))
+        if (address >= until || !engine.TryWait(until, _waiters, inline: false, out ValueTask written))
         {
             throw new RecordUnreadableException($"no durable record at address {address}");
         }
@@ -148,7 +148,7 @@ public sealed partial class FasterRecordLog
     {
         LogEngine engine = Engine;
         long until = record.Address + RecordHeader.Footprint(record.Length);
-        if (until > engine.Tail || !engine.TryWait(until, _waiters, out ValueTask written))
+        if (until > engine.Tail || !engine.TryWait(until, _waiters, inline: false, out ValueTask written))
         {
             throw new RecordUnreadableException($"no durable record at address {record.Address}");
         }

@@ -127,7 +127,7 @@ public sealed partial class FasterRecordLog : IRecordLog
         return AppendSlowAsync(type, messageId, payload, cancellation);
     }
 
-    public ValueTask WaitDurableAsync(RecordRef record)
+    public ValueTask WaitDurableAsync(RecordRef record, bool inline = false)
     {
         // The engine first: a later one implies that its lost ranges are seen below.
         LogEngine engine = Engine;
@@ -146,7 +146,7 @@ public sealed partial class FasterRecordLog : IRecordLog
             return default;
         }
 
-        return engine.TryWait(until, _waiters, out ValueTask task) ? task : ValueTask.FromException(Unavailable(engine));
+        return engine.TryWait(until, _waiters, inline, out ValueTask task) ? task : ValueTask.FromException(Unavailable(engine));
     }
 
     public void CommitSoon() => Engine.CommitSoon();

@@ -121,8 +121,10 @@ public interface IRecordLog : IAsyncDisposable
     /// Completes when the record and everything before it is on stable storage. Waking asks the committer for a group commit.
     /// The wait cannot be cancelled: only the commit's result says whether the record exists.
     /// </summary>
+    /// <param name="record">The record.</param>
+    /// <param name="inline">What the caller does next is short and does not block: it may run on the thread that commits (<see cref="Async.CommitThread"/>).</param>
     /// <exception cref="LogUnavailableException">The commit failed: the record is not durable and will not be.</exception>
-    ValueTask WaitDurableAsync(RecordRef record);
+    ValueTask WaitDurableAsync(RecordRef record, bool inline = false);
 
     /// <summary>Asks for a commit soon (within a few milliseconds) without waiting for it: outcome records ride on it.</summary>
     void CommitSoon();

@@ -1,15 +1,23 @@
+using HighPerfMta.Queue.Async;
+
 namespace HighPerfMta.Queue.Log;
 
 /// <summary>Who waits for the run: for durability in a list, for room in log memory together.</summary>
 internal sealed partial class LogEngine
 {
-    private readonly CommitCrowd _crowd;
+    /// <summary>How many of those who wait for a commit may go on on the log's thread.</summary>
+    public const int MaxInline = 4;
+
     private DurabilityWaiter? _waiters;
     private TaskCompletionSource? _room;
     private bool _inherited = true;
 
     /// <summary>Completes when everything below the address is durable; false if this run has failed before.</summary>
-    public bool TryWait(long until, WaiterPool pool, out ValueTask task)
+    /// <param name="until">The address.</param>
+    /// <param name="pool">Where the waiter comes from.</param>
+    /// <param name="inline">Whoever waits may go on on the log's thread (<see cref="IRecordLog.WaitDurableAsync"/>).</param>
+    /// <param name="task">The wait.</param>
+    public bool TryWait(long until, WaiterPool pool, bool inline, out ValueTask task)
     {
         lock (_gate)
         {
@@ -25,7 +33,7 @@ internal sealed partial class LogEngine
                 return false;
             }
 
-            DurabilityWaiter waiter = pool.Rent(until);
+            DurabilityWaiter waiter = pool.Rent(until, inline);
             waiter.Next = _waiters;
             _waiters = waiter;
             task = waiter.Task;
@@ -34,8 +42,9 @@ internal sealed partial class LogEngine
                 return true;
             }
 
+            bool isFirst = _wanted <= _issued;
             _wanted = Math.Max(_wanted, until);
-            if (!_crowd.Arrive())
+            if (!isFirst)
             {
                 return true;
             }
@@ -124,7 +133,6 @@ internal sealed partial class LogEngine
             }
 
             DurabilityWaiter? waiting = null;
-            (int done, int left) = (0, 0);
             for (DurabilityWaiter? waiter = _waiters; waiter is not null;)
             {
                 DurabilityWaiter? next = waiter.Next;
@@ -132,33 +140,64 @@ internal sealed partial class LogEngine
                 {
                     waiter.Next = ready;
                     ready = waiter;
-                    done++;
                 }
                 else
                 {
                     waiter.Next = waiting;
                     waiting = waiter;
-                    left++;
                 }
 
                 waiter = next;
             }
 
-            _crowd.Flushed(done, left);
             _waiters = waiting;
             room = _room;
             _room = null;
         }
 
-        while (ready is not null)
+        room?.TrySetResult();
+        _setup.Advanced(flushed);
+        Complete(ready);
+    }
+
+    /// <summary>
+    /// Lets go on who waited. Waking a thread of the pool costs more than most of them have to do, and on a busy machine it waits for a processor: some go on here, last of all. More
+    /// than a few would keep the next commit waiting and other processors idle.
+    /// </summary>
+    private static void Complete(DurabilityWaiter? ready)
+    {
+        DurabilityWaiter? inline = null;
+        for (int left = MaxInline; ready is not null;)
         {
             // The waiter may be back in the pool as soon as it is completed.
             DurabilityWaiter? next = ready.Next;
-            ready.Complete();
+            if (ready.Inline && left > 0)
+            {
+                left--;
+                ready.Next = inline;
+                inline = ready;
+            }
+            else
+            {
+                ready.Complete(inline: false);
+            }
+
             ready = next;
         }
 
-        room?.TrySetResult();
-        _setup.Advanced(flushed);
+        if (inline is not null)
+        {
+            CommitThread.Run(static waiter => CompleteInline((DurabilityWaiter)waiter), inline);
+        }
+    }
+
+    private static void CompleteInline(DurabilityWaiter? waiter)
+    {
+        while (waiter is not null)
+        {
+            DurabilityWaiter? next = waiter.Next;
+            waiter.Complete(inline: true);
+            waiter = next;
+        }
     }
 }

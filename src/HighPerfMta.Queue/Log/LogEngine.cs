@@ -61,7 +61,6 @@ internal sealed partial class LogEngine
     {
         _setup = setup;
         _seed = Crc32C.Seed(setup.Salt);
-        _crowd = new CommitCrowd(setup.Time);
         _durable = durable;
         _issued = start;
         _wanted = start;
@@ -208,6 +207,8 @@ internal sealed partial class LogEngine
 
             if (commit)
             {
+                // Nobody is waited for, and flushes are shared all the same: who is ready to run on a busy processor brings records for this one.
+                _setup.Background.GiveWay();
                 Commit();
             }
             else
@@ -238,7 +239,7 @@ internal sealed partial class LogEngine
         lock (_gate)
         {
             stopping = _stopping;
-            commit = _stopping || (_soon && (rested || _queue.Count > 0)) || (_wanted > _issued && !_crowd.Gathers(rested));
+            commit = _stopping || (_soon && (rested || _queue.Count > 0)) || _wanted > _issued;
             if (_failure is not null || (!commit && !rested && _queue.Count == 0))
             {
                 return false;
@@ -256,8 +257,7 @@ internal sealed partial class LogEngine
         {
             bool overdue = _issued > Math.Max(_durable, Start);
             return _failure is not null ? null
-                : _stopping || _queue.Count > 0 ? TimeSpan.Zero
-                : _wanted > _issued ? _crowd.Wait
+                : _stopping || _queue.Count > 0 || _wanted > _issued ? TimeSpan.Zero
                 : overdue ? KickDelay
                 : _soon ? SoonDelay
                 : _touched.Count > 0 ? UnsyncedFlushInterval : Timeout.InfiniteTimeSpan;
@@ -280,7 +280,6 @@ internal sealed partial class LogEngine
             // Under the lock: everyone who waits already has his record below it.
             tail = Tail;
             _issued = Math.Max(_issued, tail);
-            _crowd.Committing();
         }
 
         if (tail <= _log.FlushedUntilAddress)

@@ -73,7 +73,7 @@ internal sealed class OfflineLog(OfflineFiles files, bool useCheckpoint, RecordV
         return new ValueTask<RecordRef>(record);
     }
 
-    public ValueTask WaitDurableAsync(RecordRef record) => default;
+    public ValueTask WaitDurableAsync(RecordRef record, bool inline = false) => default;
 
     public void CommitSoon()
     {

@@ -129,7 +129,11 @@ internal sealed class CapturingSink : IAsyncDisposable
             }
             else if (verb == "DATA" && reply[0] == '3')
             {
-                string content = await ReadMessageAsync(reader);
+                if (await ReadMessageAsync(reader) is not { } content)
+                {
+                    return;
+                }
+
                 string answer = _replyTo(".") ?? "250 taken";
                 if (answer[0] == '2')
                 {
@@ -145,15 +149,21 @@ internal sealed class CapturingSink : IAsyncDisposable
         }
     }
 
-    private async Task<string> ReadMessageAsync(StreamReader reader)
+    /// <summary>Null when the peer went away before its end: that is no message (RFC 5321 §4.1.1.4).</summary>
+    private async Task<string?> ReadMessageAsync(StreamReader reader)
     {
         StringBuilder content = new();
-        while (await reader.ReadLineAsync(_stop.Token) is { } line && line != ".")
+        while (await reader.ReadLineAsync(_stop.Token) is { } line)
         {
+            if (line == ".")
+            {
+                return content.ToString();
+            }
+
             content.Append(line.StartsWith('.') ? line[1..] : line).Append("\r\n");
         }
 
-        return content.ToString();
+        return null;
     }
 
     private static string Path(string line) => line[(line.IndexOf('<', StringComparison.Ordinal) + 1)..line.IndexOf('>', StringComparison.Ordinal)];
