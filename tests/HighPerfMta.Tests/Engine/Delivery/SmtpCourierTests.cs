@@ -1,5 +1,6 @@
 using HighPerfMta.Engine.Delivery;
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue;
 using HighPerfMta.TestKit;
 
 namespace HighPerfMta.Tests.Engine.Delivery;
@@ -32,5 +33,26 @@ public class SmtpCourierTests
         await bench.Courier.QuitAsync();
         Assert.Equal(CourierState.Closed, bench.Courier.State);
         Assert.Equal("QUIT", bench.Mx.LinesOf(0).Last());
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("PIPELINING,CHUNKING")]
+    public async Task A_message_whose_octets_are_fewer_than_its_record_says_never_gets_an_end(string announced)
+    {
+        await using CourierBench bench = new();
+        CourierRow.Announce(bench, announced);
+        DeliveryTask whole = bench.Task("a@from.example", "Subject: x\r\n\r\nhello\r\n", "b@to.example");
+        Envelope envelope = new() { Id = bench.Queue.NextId(), Sender = whole.Message.Envelope.Sender, Recipients = whole.Message.Envelope.Recipients, ReceivedAt = bench.Time.GetUtcNow() };
+        DeliveryTask truncated = new()
+        {
+            Message = new QueuedMessage(envelope, whole.Message.Body, null, [whole.Message.GetRecipient(0)]),
+            RecipientIndexes = [0],
+            RecipientCount = 1,
+            Outcomes = new DeliveryOutcome[1],
+        };
+        await Assert.ThrowsAsync<InvalidOperationException>(() => bench.Courier.DeliverAsync(truncated, CancellationToken.None).AsTask());
+        await bench.Courier.DisposeAsync();
+        Assert.Empty(bench.Mx.Messages);
     }
 }
