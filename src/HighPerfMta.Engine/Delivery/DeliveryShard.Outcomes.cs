@@ -12,6 +12,7 @@ internal sealed partial class DeliveryShard
         site.InFlight -= worker.Count;
         worker.Served += worker.Count;
         worker.Brisk = worker.Answers > 0 && _now - worker.HandedOverAt <= worker.Count * BriskTime;
+        site.Pace = worker.Answers > 0 && worker.SendsAhead ? (_now - worker.HandedOverAt) / worker.Count : long.MaxValue;
         JudgeSite(site, worker);
         for (int i = worker.Count - 1; i >= 0; i--)
         {

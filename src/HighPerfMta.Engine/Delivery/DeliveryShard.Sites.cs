@@ -24,6 +24,12 @@ internal sealed partial class DeliveryShard
     /// <summary>A peer that takes no longer than this for each message of a batch answers at once.</summary>
     private static readonly long BriskTime = TimeSpan.FromMilliseconds(20).Ticks;
 
+    /// <summary>Behind messages that took no longer than this each, the next ones wait rather than go over a connection that rests.</summary>
+    private static readonly long QuickPace = TimeSpan.FromMilliseconds(2).Ticks;
+
+    /// <summary>How long they do, after something was last handed over.</summary>
+    private static readonly long SoonTime = TimeSpan.FromMilliseconds(5).Ticks;
+
     /// <summary>How long a site is believed to take no more connections than it took.</summary>
     private static readonly long CeilingTime = TimeSpan.FromMinutes(1).Ticks;
 
@@ -94,7 +100,7 @@ internal sealed partial class DeliveryShard
             site.Allowed = 1;
         }
 
-        while (CanStart(site))
+        while (CanStart(site) && !IsSoonServed(site))
         {
             CourierWorker? worker = TakeIdle(site) ?? Open(site);
             if (worker is null)
@@ -118,12 +124,25 @@ internal sealed partial class DeliveryShard
 
     private bool CanStart(SiteQueue site) => !_draining && site.Waiting > 0 && !site.Resting && !(site.Probing && site.Busy > 0);
 
+    /// <summary>
+    /// What waits for a peer that takes messages as they come, one right behind the other, follows those on their way: a message that goes with the end of the one before costs half the sends and
+    /// receives of one over a connection that rests, here and there. Not longer than <see cref="SoonTime"/>, and not more than a few for each connection.
+    /// </summary>
+    private bool IsSoonServed(SiteQueue site) =>
+        site.Busy > 0 && IsQuick(site) && site.Waiting > 0 && site.Waiting <= JobsPerConnection * site.Busy && _now - site.LastHandOver is >= 0 and var since && since < SoonTime;
+
+    private static bool IsQuick(SiteQueue site) => site.Pace < QuickPace;
+
     private void SetTimer(SiteQueue site)
     {
         long due = long.MaxValue;
         if (site.Resting)
         {
             due = site.BackOffUntil;
+        }
+        else if (IsSoonServed(site))
+        {
+            due = site.LastHandOver + SoonTime;
         }
         else if (CanStart(site) && !site.Starved)
         {
@@ -326,7 +345,8 @@ internal sealed partial class DeliveryShard
             return Math.Max(1, half);
         }
 
-        int together = Math.Min((site.Waiting + site.Idle.Count) / (site.Idle.Count + 1), Math.Min(_services.Options.PipelinedMessages, CourierWorker.MaxBatch));
+        int others = IsQuick(site) ? site.Busy : site.Idle.Count;
+        int together = Math.Min((site.Waiting + others) / (others + 1), Math.Min(_services.Options.PipelinedMessages, CourierWorker.MaxBatch));
         return Math.Max(1, Math.Max(half, together));
     }
 

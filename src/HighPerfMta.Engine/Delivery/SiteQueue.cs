@@ -60,6 +60,9 @@ internal sealed class SiteQueue(Site site, DeliveryShard shard, int allowed) : T
 
     public DeliveryOutcome? LastError { get; set; }
 
+    /// <summary>Ticks that each message of the batch that ended last took, where messages may follow one another without waiting; else more than any time.</summary>
+    public long Pace { get; set; } = long.MaxValue;
+
     /// <summary>When a job was last handed to a courier.</summary>
     public long LastHandOver { get; set; }
 

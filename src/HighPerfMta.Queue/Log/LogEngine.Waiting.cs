@@ -5,8 +5,11 @@ namespace HighPerfMta.Queue.Log;
 /// <summary>Who waits for the run: for durability in a list, for room in log memory together.</summary>
 internal sealed partial class LogEngine
 {
-    /// <summary>How many of those who wait for a commit may go on on the log's thread.</summary>
-    public const int MaxInline = 4;
+    /// <summary>
+    /// How many of those who wait for a commit may go on on the log's thread: where there are few processors there is hardly another to let them go on at the same time, and the next commit gathers
+    /// meanwhile; where there are many, a few.
+    /// </summary>
+    public static readonly int MaxInline = Math.Max(4, 32 / Environment.ProcessorCount);
 
     private DurabilityWaiter? _waiters;
     private TaskCompletionSource? _room;
@@ -162,7 +165,7 @@ internal sealed partial class LogEngine
 
     /// <summary>
     /// Lets go on who waited. Waking a thread of the pool costs more than most of them have to do, and on a busy machine it waits for a processor: some go on here, last of all. More
-    /// than a few would keep the next commit waiting and other processors idle.
+    /// than those would keep the next commit waiting and other processors idle.
     /// </summary>
     private static void Complete(DurabilityWaiter? ready)
     {

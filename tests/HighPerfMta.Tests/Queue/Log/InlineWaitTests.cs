@@ -20,9 +20,9 @@ public class InlineWaitTests
             // The flush for this one is under way while the rest comes: they share the next.
             others.Add(WaitAsync(log, await log.AppendAsync(1, 100), inline: false));
             await flush.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
-            for (ulong id = 2; id < 2 + (2 * LogEngine.MaxInline); id++)
+            for (int id = 2; id < 2 + (2 * LogEngine.MaxInline); id++)
             {
-                asking.Add(WaitAsync(log, await log.AppendAsync(id, 100), inline: true));
+                asking.Add(WaitAsync(log, await log.AppendAsync((ulong)id, 100), inline: true));
             }
 
             others.Add(WaitAsync(log, await log.AppendAsync(100, 100), inline: false));
