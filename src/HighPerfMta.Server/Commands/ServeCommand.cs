@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Runtime.InteropServices;
+using HighPerfMta.Queue.Async;
 using HighPerfMta.Server.Configuration;
 using HighPerfMta.Server.Hosting;
 using Microsoft.Extensions.Logging;
@@ -21,6 +22,11 @@ internal static partial class ServeCommand
         ServerConfiguration configuration = Target.Load(file, dataFolder, output);
         using ILoggerFactory loggers = Logging.Create(configuration.Log);
         ILogger logger = loggers.CreateLogger("HighPerfMta");
+        if (configuration.Scheduling == Scheduling.Batch && ThreadScheduling.UseBatch() is { } obstacle)
+        {
+            NoBatch(logger, obstacle);
+        }
+
         using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         using CancellationTokenSource hurry = new();
         MtaHost? running = null;
@@ -129,6 +135,9 @@ internal static partial class ServeCommand
 
     [LoggerMessage(4, LogLevel.Information, "SIGHUP: the files of certificates and of networks were looked at; the rest of the configuration is read at the start only")]
     private static partial void ReloadedFiles(ILogger logger);
+
+    [LoggerMessage(5, LogLevel.Information, "the threads are scheduled as they were started, not as scheduling = \"batch\" has it: {Cause}")]
+    private static partial void NoBatch(ILogger logger, string cause);
 
     [LoggerMessage(3, LogLevel.Warning, "SIGHUP: the configuration is read at the start only; restart the server to change it")]
     private static partial void NoReload(ILogger logger);

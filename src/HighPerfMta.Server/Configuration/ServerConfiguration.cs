@@ -23,6 +23,16 @@ internal enum LogFormat
     Auto, Text, Json,
 }
 
+/// <summary>How the kernel schedules the server's threads.</summary>
+internal enum Scheduling
+{
+    /// <summary>Without taking the processor from others when they wake.</summary>
+    Batch,
+
+    /// <summary>As the process was started.</summary>
+    Inherit,
+}
+
 /// <summary>The <c>[admin]</c> table.</summary>
 internal sealed record AdminOptions
 {
@@ -95,6 +105,8 @@ internal sealed class ServerConfiguration
     public string Hostname { get; set; } = DefaultHostname();
 
     public string DataDirectory { get; set; } = Path.GetFullPath("hpmta-data");
+
+    public Scheduling Scheduling { get; set; } = Scheduling.Batch;
 
     public List<ListenerDraft> Listeners { get; } = [];
 

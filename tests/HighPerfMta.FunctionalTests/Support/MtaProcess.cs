@@ -68,9 +68,11 @@ internal sealed class MtaProcess : IAsyncDisposable
     }
 
     /// <summary>Starts the program (again) on the same data and waits until it greets.</summary>
-    public async Task StartAgainAsync()
+    /// <param name="launcher">A program, and its arguments, that becomes the server; none: it is started by itself.</param>
+    public async Task StartAgainAsync(params string[] launcher)
     {
-        ProcessStartInfo start = new("dotnet", [ProgramPath, "serve", "--config", ConfigFile])
+        string[] command = [.. launcher, "dotnet", ProgramPath, "serve", "--config", ConfigFile];
+        ProcessStartInfo start = new(command[0], command[1..])
         {
             RedirectStandardError = true,
             RedirectStandardOutput = true,
