@@ -42,7 +42,8 @@ internal sealed class RelayRunner
     public async Task<RelayReport> RunAsync(TimeSpan settle, CancellationToken cancellation)
     {
         var started = Stopwatch.GetTimestamp();
-        var source = await Source.RunAsync(cancellation);
+        Sink.KeepLatencyFrom(started + (long)(Source.Options.WarmUp.TotalSeconds * Stopwatch.Frequency));
+        var source = await Source.RunAsync(started, cancellation);
         var received = Sink.Received(Source.Options.Run);
         await WaitForArrivalsAsync(received, settle);
         var finished = Stopwatch.GetElapsedTime(started).TotalSeconds;

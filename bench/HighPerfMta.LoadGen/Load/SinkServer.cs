@@ -30,6 +30,7 @@ internal sealed class SinkServer : IAsyncDisposable
     private long _octets;
     private long _connections;
     private long _broken;
+    private long _latencyFrom = long.MinValue;
     private long _firstAt;
     private long _lastAt;
 
@@ -61,6 +62,9 @@ internal sealed class SinkServer : IAsyncDisposable
     /// <summary>Sequence numbers received of a run.</summary>
     public SequenceSet Received(uint run) => _runs.GetOrAdd(run, _ => new SequenceSet());
 
+    /// <summary>Keep no latency of what was to be sent before the <see cref="Stopwatch"/> timestamp.</summary>
+    public void KeepLatencyFrom(long timestamp) => Volatile.Write(ref _latencyFrom, timestamp);
+
     public void Start() => _accepting = AcceptAsync();
 
     /// <summary>Waits for the count, the duration or the cancellation, whichever is first.</summary>
@@ -88,7 +92,11 @@ internal sealed class SinkServer : IAsyncDisposable
         }
         else
         {
-            _latency.RecordSince(mark.SentAt);
+            if (mark.SentAt >= Volatile.Read(ref _latencyFrom))
+            {
+                _latency.RecordSince(mark.SentAt);
+            }
+
             if ((_runs.Count < MaxRuns || _runs.ContainsKey(mark.Run)) && !Received(mark.Run).TryAdd(mark.Sequence))
             {
                 Interlocked.Increment(ref _duplicates);

@@ -41,9 +41,13 @@ internal sealed class SourceRunner
     /// <summary>Time is up or the run was cancelled: nothing new is begun.</summary>
     public bool Stopping => _stopping;
 
-    public async Task<SourceReport> RunAsync(CancellationToken cancellation)
+    public Task<SourceReport> RunAsync(CancellationToken cancellation) => RunAsync(Stopwatch.GetTimestamp(), cancellation);
+
+    /// <param name="start">When the run begins, in <see cref="Stopwatch"/> ticks: what is due and the warm-up count from it.</param>
+    /// <param name="cancellation">Ends the run.</param>
+    public async Task<SourceReport> RunAsync(long start, CancellationToken cancellation)
     {
-        _startedAt = Stopwatch.GetTimestamp();
+        _startedAt = start;
         using var pacer = Options.Rate > 0 ? new Pacer() : null;
         _pacer = pacer;
         using var end = CancellationTokenSource.CreateLinkedTokenSource(cancellation);

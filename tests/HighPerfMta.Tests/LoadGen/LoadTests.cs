@@ -39,10 +39,11 @@ public class LoadTests
         await using var sink = Sink();
         var options = Source(sink) with { Connections = 2, Count = 10, Rate = 100, WarmUp = TimeSpan.FromMilliseconds(50) };
 
-        var report = await new SourceRunner(options).RunAsync(CancellationToken.None).WaitAsync(Limit);
+        var report = await new RelayRunner(options, sink).RunAsync(Limit, CancellationToken.None).WaitAsync(Limit);
 
-        Assert.Equal(10, report.Accepted);
-        Assert.Equal(5, report.LatencyMs!.Count);
+        Assert.Equal((10, 10), (report.Source.Accepted, report.Delivered));
+        Assert.Equal(5, report.Source.LatencyMs!.Count);
+        Assert.Equal(5, report.EndToEndMs!.Count);
     }
 
     [Fact]
