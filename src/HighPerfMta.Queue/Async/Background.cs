@@ -28,6 +28,11 @@ public abstract class Background
     {
     }
 
+    /// <summary>Blocks the caller for a time that the runtime's own ways to sleep are too coarse for; it may take a little longer. Only on a loop.</summary>
+    public virtual void Pause(TimeSpan time)
+    {
+    }
+
     /// <summary>Cancels, and returns when those who were told have been called, elsewhere.</summary>
     public Task CancelAsync(CancellationTokenSource source) => Run(() =>
     {

@@ -1,15 +1,31 @@
 using System.Runtime.ExceptionServices;
+using System.Runtime.InteropServices;
 
 namespace HighPerfMta.Queue.Async;
 
 /// <summary>Tasks on the thread pool, loops on threads of their own.</summary>
-internal sealed class ThreadedBackground : Background
+internal sealed partial class ThreadedBackground : Background
 {
     public override Task Run(Func<Task> work) => Task.Run(work);
 
     public override BackgroundLoop NewLoop(string name, LoopTurn turn) => new Loop(name, turn);
 
     public override void GiveWay() => Thread.Yield();
+
+    public override void Pause(TimeSpan time)
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            Thread.Yield();
+            return;
+        }
+
+        TimeSpec left = new(time);
+        while (Native.NanoSleep(in left, out TimeSpec rest) != 0 && Marshal.GetLastPInvokeError() == Native.Interrupted)
+        {
+            left = rest;
+        }
+    }
 
     public override void Await(Func<Task> work)
     {
@@ -35,6 +51,21 @@ internal sealed class ThreadedBackground : Background
 
             done.Set();
         }
+    }
+
+    /// <summary>The system's timespec: whole seconds, and nanoseconds.</summary>
+    private readonly struct TimeSpec(TimeSpan time)
+    {
+        private readonly nint _seconds = (nint)(time.Ticks / TimeSpan.TicksPerSecond);
+        private readonly nint _nanoseconds = (nint)(time.Ticks % TimeSpan.TicksPerSecond * TimeSpan.NanosecondsPerTick);
+    }
+
+    private static partial class Native
+    {
+        public const int Interrupted = 4;
+
+        [LibraryImport("libc", EntryPoint = "nanosleep", SetLastError = true)]
+        public static partial int NanoSleep(in TimeSpec time, out TimeSpec left);
     }
 
     private sealed class Loop : BackgroundLoop

@@ -46,7 +46,7 @@ public sealed partial class FasterRecordLog : IRecordLog
         Damage = files.Scan.Damage.ConvertAll(static f => f.Range);
         _begin = files.Begin;
         _truncateTo = files.Begin;
-        _stock = new SegmentStock(disk, _store, options.ReadySegments, options.DiskLowWater, Wake, logger, background);
+        _stock = new SegmentStock(disk, _store, options.ReadySegments, options.DiskLowWater, Wake, logger, time, background);
         _setup = new EngineSetup(
             _store, _stock, files.Slots, _pageSize, MemoryFor(options.Memory, _pageSize), files.Superblock.Salt, options.Sync, time, background)
         {

@@ -12,7 +12,12 @@ internal sealed class SegmentStock : IDisposable
 {
     public const string SparePrefix = "spare.";
     public const string FillingPrefix = "filling.";
-    private const int FillBlock = 1 << 20;
+    private const int FillBlock = 256 << 10;
+
+    // Filling takes a fifth of the disk at most while a spare is ready: commits have the rest.
+    private const int Rests = 4;
+    private static readonly TimeSpan ShortestRest = TimeSpan.FromMilliseconds(1);
+    private static readonly TimeSpan LongestRest = TimeSpan.FromMilliseconds(50);
 
     private static readonly byte[] Zeros = new byte[64 << 10];
 
@@ -21,6 +26,8 @@ internal sealed class SegmentStock : IDisposable
     private readonly int _target;
     private readonly long _lowWater;
     private readonly ILogger _logger;
+    private readonly TimeProvider _time;
+    private readonly Background _background;
     private readonly Action _changed;
     private readonly object _gate = new();
     private readonly Queue<string> _spares = new();
@@ -38,8 +45,9 @@ internal sealed class SegmentStock : IDisposable
     /// <param name="lowWater">Free bytes to leave on the disk.</param>
     /// <param name="changed">Called on any thread when the capacity or <see cref="LowSpace"/> changed; must not block.</param>
     /// <param name="logger">Where failures to make a segment are told.</param>
+    /// <param name="time">For how long a piece takes the disk.</param>
     /// <param name="background">Where the loop runs.</param>
-    public SegmentStock(IDisk disk, SegmentStore store, int target, long lowWater, Action changed, ILogger logger, Background background)
+    public SegmentStock(IDisk disk, SegmentStore store, int target, long lowWater, Action changed, ILogger logger, TimeProvider time, Background background)
     {
         _disk = disk;
         _store = store;
@@ -47,6 +55,8 @@ internal sealed class SegmentStock : IDisposable
         _lowWater = lowWater;
         _changed = changed;
         _logger = logger;
+        _time = time;
+        _background = background;
         _loop = background.NewLoop("hpmta-log-stock", Turn);
     }
 
@@ -112,7 +122,7 @@ internal sealed class SegmentStock : IDisposable
             _ = _spares.TryDequeue(out spare);
         }
 
-        spare ??= Fill();
+        spare ??= Fill(inTurns: false);
         try
         {
             Place(spare, segment);
@@ -150,7 +160,7 @@ internal sealed class SegmentStock : IDisposable
             return;
         }
 
-        Keep(Fill());
+        Keep(Fill(inTurns: false));
     }
 
     private void Keep(string spare)
@@ -242,7 +252,7 @@ internal sealed class SegmentStock : IDisposable
     {
         try
         {
-            Keep(Fill());
+            Keep(Fill(inTurns: true));
             return true;
         }
         catch (DiskException e)
@@ -253,7 +263,8 @@ internal sealed class SegmentStock : IDisposable
         }
     }
 
-    private string Fill()
+    /// <param name="inTurns">Nobody waits for it: commits get the disk for themselves between two pieces while another spare is ready. A flush beside another takes several times as long.</param>
+    private string Fill(bool inTurns)
     {
         string number = Interlocked.Increment(ref _counter).ToString("D10", CultureInfo.InvariantCulture);
         string filling = Path.Combine(_store.Directory, FillingPrefix + number);
@@ -263,6 +274,7 @@ internal sealed class SegmentStock : IDisposable
             using (IDiskFile file = _disk.Open(filling, DiskFileMode.CreateNew))
             {
                 int step = (int)Math.Min(Zeros.Length, _store.SegmentSize);
+                long started = _time.GetTimestamp();
                 for (long offset = 0; offset < _store.SegmentSize; offset += step)
                 {
                     file.Write(offset, Zeros.AsSpan(0, step));
@@ -271,6 +283,12 @@ internal sealed class SegmentStock : IDisposable
                     {
                         // Flushed piece by piece: one flush of a whole segment would hold up the commits that run beside it.
                         file.Flush();
+                        if (inTurns && ReadySpares() > 0 && !Volatile.Read(ref _stopping))
+                        {
+                            Rest(_time.GetElapsedTime(started));
+                        }
+
+                        started = _time.GetTimestamp();
                     }
                 }
             }
@@ -286,6 +304,12 @@ internal sealed class SegmentStock : IDisposable
             TryDelete(spare);
             throw;
         }
+    }
+
+    private void Rest(TimeSpan took)
+    {
+        TimeSpan rest = Rests * took;
+        _background.Pause(rest < ShortestRest ? ShortestRest : rest > LongestRest ? LongestRest : rest);
     }
 
     private bool IsWhole(string path)

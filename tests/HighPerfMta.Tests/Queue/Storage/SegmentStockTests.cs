@@ -1,7 +1,9 @@
 using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Storage;
 using HighPerfMta.TestKit;
+using HighPerfMta.Tests.Queue.Log;
 using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Time.Testing;
 
 namespace HighPerfMta.Tests.Queue.Storage;
 
@@ -137,7 +139,30 @@ public class SegmentStockTests
         Assert.Equal(["/log/seg.0000000000"], _disk.AllFiles());
     }
 
-    private SegmentStock Stock(SegmentStore store) => new(_disk, store, target: 2, lowWater: 0, static () => { }, NullLogger.Instance, Background.Threads);
+    [Theory]
+    [InlineData(5, 20)]
+    // At least a millisecond, at most 50.
+    [InlineData(0, 1)]
+    [InlineData(1000, 50)]
+    public void The_next_spare_is_filled_in_turns_with_commits_while_one_is_ready(int pieceTakes, int pause)
+    {
+        const int Pieces = 3;
+        FakeTimeProvider time = new();
+        WatchedBackground background = new();
+        _disk.Before = (operation, path) => time.Advance(TimeSpan.FromMilliseconds(operation == DiskOperations.Flush && path.Contains("filling", StringComparison.Ordinal) ? pieceTakes : 0));
+        using var store = new SegmentStore(_disk, "/log", Pieces * (256 << 10));
+        using (SegmentStock stock = Stock(store, time, background))
+        {
+            // The first one is waited for: it gets no pauses.
+            stock.Start();
+            Assert.True(SpinWait.SpinUntil(() => background.Pauses.Length == Pieces, LogBed.Patience));
+        }
+
+        Assert.Equal(Enumerable.Repeat(TimeSpan.FromMilliseconds(pause), Pieces), background.Pauses);
+    }
+
+    private SegmentStock Stock(SegmentStore store, TimeProvider? time = null, Background? background = null) =>
+        new(_disk, store, target: 2, lowWater: 0, static () => { }, NullLogger.Instance, time ?? TimeProvider.System, background ?? Background.Threads);
 
     private void Put(string path, byte[] contents)
     {
