@@ -122,6 +122,7 @@ internal sealed partial class LogEngine
     {
         DurabilityWaiter? ready = null;
         TaskCompletionSource? room;
+        int served = 0;
         lock (_gate)
         {
             if (_failure is not null)
@@ -143,6 +144,7 @@ internal sealed partial class LogEngine
                 {
                     waiter.Next = ready;
                     ready = waiter;
+                    served++;
                 }
                 else
                 {
@@ -159,8 +161,19 @@ internal sealed partial class LogEngine
         }
 
         room?.TrySetResult();
+        NotePace(served);
         _setup.Advanced(flushed);
         Complete(ready);
+    }
+
+    private void NotePace(int served)
+    {
+        if (served > 0)
+        {
+            long now = _setup.Time.GetTimestamp();
+            _pace.Note(served, _setup.Time.GetElapsedTime(_lastCommit, now));
+            _lastCommit = now;
+        }
     }
 
     /// <summary>

@@ -48,8 +48,10 @@ internal sealed partial class LogEngine
     private long _gapless;
     private long _tail;
     private readonly List<(long From, long To)> _ahead = [];
+    private readonly CommitPace _pace = new();
     private long _operationStarted;
     private long _lastFlush;
+    private long _lastCommit;
     private long _commitTime;
     private bool _soon;
     private bool _stopping;
@@ -207,8 +209,7 @@ internal sealed partial class LogEngine
 
             if (commit)
             {
-                // Nobody is waited for, and flushes are shared all the same: who is ready to run on a busy processor brings records for this one.
-                _setup.Background.GiveWay();
+                LetGather();
                 Commit();
             }
             else
@@ -232,6 +233,21 @@ internal sealed partial class LogEngine
         }
 
         return Rest();
+    }
+
+    /// <summary>
+    /// Where records come fast, a short pause lets some share this commit. Otherwise nobody is waited for, and flushes are shared all the same: who is ready to run on a busy processor brings records for it.
+    /// </summary>
+    private void LetGather()
+    {
+        if (_pace.ShouldGather)
+        {
+            _setup.Background.Pause(CommitPace.Gathering);
+        }
+        else
+        {
+            _setup.Background.GiveWay();
+        }
     }
 
     private bool TakeWork(bool rested, out bool commit, out bool stopping)

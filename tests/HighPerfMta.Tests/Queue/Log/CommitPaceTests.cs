@@ -1,0 +1,93 @@
+using HighPerfMta.Queue.Log;
+using HighPerfMta.TestKit;
+using Microsoft.Extensions.Time.Testing;
+
+namespace HighPerfMta.Tests.Queue.Log;
+
+public class CommitPaceTests
+{
+    private static readonly TimeSpan Gathering = CommitPace.Gathering;
+
+    [Fact]
+    public void Nothing_gathers_before_anything_is_known()
+    {
+        CommitPace pace = new();
+        Assert.False(pace.ShouldGather);
+        pace.Note(0, TimeSpan.Zero);
+        Assert.False(pace.ShouldGather);
+    }
+
+    [Theory]
+    // One commit in twice the time, three records each: another comes while records gather.
+    [InlineData(3, 2, true)]
+    // One record in twice the time: most pauses would bring nothing.
+    [InlineData(1, 2, false)]
+    [InlineData(1, 0.9, true)]
+    // As fast, but the disk is slow enough to gather them by itself.
+    [InlineData(CommitPace.Many - 1, 10, true)]
+    [InlineData(CommitPace.Many, 10, false)]
+    public void A_pause_pays_where_another_record_comes_in_it(int served, double gaps, bool pays)
+    {
+        CommitPace pace = new();
+        for (int i = 0; i < 100; i++)
+        {
+            pace.Note(served, gaps * Gathering);
+        }
+
+        Assert.Equal(pays, pace.ShouldGather);
+    }
+
+    [Fact]
+    public void Commits_that_nobody_waits_for_change_nothing()
+    {
+        CommitPace pace = new();
+        pace.Note(4, Gathering);
+        pace.Note(0, TimeSpan.FromSeconds(5));
+        Assert.True(pace.ShouldGather);
+    }
+
+    [Fact]
+    public void A_burst_after_a_quiet_day_is_seen_within_a_hundred_commits_and_its_end_with_the_first_one_after()
+    {
+        CommitPace pace = new();
+        pace.Note(1, TimeSpan.FromDays(1));
+        int commits = 0;
+        for (; !pace.ShouldGather; commits++)
+        {
+            pace.Note(3, Gathering);
+        }
+
+        Assert.InRange(commits, 1, 100);
+        for (int i = 0; i < 100; i++)
+        {
+            pace.Note(3, Gathering);
+        }
+
+        pace.Note(1, TimeSpan.FromMilliseconds(10));
+        Assert.False(pace.ShouldGather);
+    }
+
+    [Fact]
+    public async Task The_log_pauses_before_a_commit_only_while_records_come_fast()
+    {
+        FakeTimeProvider time = new();
+        WatchedBackground background = new();
+        await using FasterRecordLog log = FasterRecordLog.Open(LogBed.Options(), time, null, new FaultyDisk(), background);
+        for (ulong id = 1; id <= 10; id++)
+        {
+            time.Advance(TimeSpan.FromSeconds(1));
+            await log.AppendDurablyAsync(id, 100);
+        }
+
+        Assert.DoesNotContain(Gathering, background.Pauses);
+        Assert.True(background.Yields >= 10);
+
+        // The clock stands still: these come infinitely fast.
+        for (ulong id = 11; id <= 200; id++)
+        {
+            await log.AppendDurablyAsync(id, 100);
+        }
+
+        Assert.Contains(Gathering, background.Pauses);
+    }
+}
