@@ -28,7 +28,7 @@ public abstract class Background
     {
     }
 
-    /// <summary>Blocks the caller for a time that the runtime's own ways to sleep are too coarse for; it may take a little longer. Only on a loop.</summary>
+    /// <summary>Blocks the caller for a time that the runtime's own ways to sleep are too coarse for; it may take a little longer. Where there is none finer (Linux has one) other threads only go first. Only on a loop.</summary>
     public virtual void Pause(TimeSpan time)
     {
     }

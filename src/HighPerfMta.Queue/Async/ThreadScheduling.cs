@@ -51,17 +51,13 @@ public static partial class ThreadScheduling
         foreach (string path in Directory.EnumerateDirectories("/proc/self/task"))
         {
             int thread = int.Parse(Path.GetFileName(path), CultureInfo.InvariantCulture);
-            if (Native.GetScheduler(thread) != Normal)
-            {
-                continue;
-            }
-
+            int policy = Native.GetScheduler(thread);
             int priority = 0;
-            if (Native.SetScheduler(thread, Batch, in priority) == 0)
+            if (policy == Normal && Native.SetScheduler(thread, Batch, in priority) == 0)
             {
                 changed = true;
             }
-            else if (Marshal.GetLastPInvokeError() is not NoSuchThread and int error)
+            else if (policy <= Normal && Marshal.GetLastPInvokeError() is not NoSuchThread and int error)
             {
                 cause = Marshal.GetPInvokeErrorMessage(error);
             }

@@ -46,7 +46,7 @@ public sealed partial class FasterRecordLog : IRecordLog
         Damage = files.Scan.Damage.ConvertAll(static f => f.Range);
         _begin = files.Begin;
         _truncateTo = files.Begin;
-        _stock = new SegmentStock(disk, _store, options.ReadySegments, options.DiskLowWater, Wake, logger, time, background);
+        _stock = new SegmentStock(disk, _store, options.ReadySegments, options.DiskLowWater, Wake, logger, AppendedEnd, time, background);
         _setup = new EngineSetup(
             _store, _stock, files.Slots, _pageSize, MemoryFor(options.Memory, _pageSize), files.Superblock.Salt, options.Sync, time, background)
         {
@@ -225,6 +225,13 @@ public sealed partial class FasterRecordLog : IRecordLog
         return MayUseReserve(type)
             ? end <= _stock.CapacityEnd
             : !_stock.LowSpace && end <= _stock.CapacityEnd - _store.SegmentSize;
+    }
+
+    /// <summary>For the stock, which begins before the first run of the log.</summary>
+    private long AppendedEnd()
+    {
+        LogEngine? engine = Volatile.Read(ref _engine);
+        return engine is null ? 0 : engine.Tail;
     }
 
     private static bool MayUseReserve(RecordType type) => type is not (RecordType.BodyChunk or RecordType.Accepted);

@@ -162,7 +162,7 @@ internal sealed class LogFiles : IDisposable
             disk, Path.Combine(building, CommitSlots.FileName), superblock.Salt, new CommitPoint(LogScanner.FirstAddress, LogScanner.FirstAddress));
         using (var store = new SegmentStore(disk, building, options.SegmentSize))
         using (var stock = new SegmentStock(
-            disk, store, options.ReadySegments, lowWater: 0, static () => { }, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance, TimeProvider.System, background))
+            disk, store, options.ReadySegments, lowWater: 0, static () => { }, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance, static () => 0, TimeProvider.System, background))
         {
             stock.Provide(0);
         }

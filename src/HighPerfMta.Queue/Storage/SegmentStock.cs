@@ -14,7 +14,7 @@ internal sealed class SegmentStock : IDisposable
     public const string FillingPrefix = "filling.";
     private const int FillBlock = 256 << 10;
 
-    // Filling takes a fifth of the disk at most while a spare is ready: commits have the rest.
+    // Filling takes a fifth of the disk at most as long as it is not needed sooner: commits have the rest.
     private const int Rests = 4;
     private static readonly TimeSpan ShortestRest = TimeSpan.FromMilliseconds(1);
     private static readonly TimeSpan LongestRest = TimeSpan.FromMilliseconds(50);
@@ -26,6 +26,7 @@ internal sealed class SegmentStock : IDisposable
     private readonly int _target;
     private readonly long _lowWater;
     private readonly ILogger _logger;
+    private readonly Func<long> _tail;
     private readonly TimeProvider _time;
     private readonly Background _background;
     private readonly Action _changed;
@@ -45,9 +46,10 @@ internal sealed class SegmentStock : IDisposable
     /// <param name="lowWater">Free bytes to leave on the disk.</param>
     /// <param name="changed">Called on any thread when the capacity or <see cref="LowSpace"/> changed; must not block.</param>
     /// <param name="logger">Where failures to make a segment are told.</param>
+    /// <param name="tail">Address up to which records were put into log memory. Called on any thread.</param>
     /// <param name="time">For how long a piece takes the disk.</param>
     /// <param name="background">Where the loop runs.</param>
-    public SegmentStock(IDisk disk, SegmentStore store, int target, long lowWater, Action changed, ILogger logger, TimeProvider time, Background background)
+    public SegmentStock(IDisk disk, SegmentStore store, int target, long lowWater, Action changed, ILogger logger, Func<long> tail, TimeProvider time, Background background)
     {
         _disk = disk;
         _store = store;
@@ -55,6 +57,7 @@ internal sealed class SegmentStock : IDisposable
         _lowWater = lowWater;
         _changed = changed;
         _logger = logger;
+        _tail = tail;
         _time = time;
         _background = background;
         _loop = background.NewLoop("hpmta-log-stock", Turn);
@@ -122,7 +125,7 @@ internal sealed class SegmentStock : IDisposable
             _ = _spares.TryDequeue(out spare);
         }
 
-        spare ??= Fill(inTurns: false);
+        spare ??= Fill();
         try
         {
             Place(spare, segment);
@@ -160,7 +163,7 @@ internal sealed class SegmentStock : IDisposable
             return;
         }
 
-        Keep(Fill(inTurns: false));
+        Keep(Fill());
     }
 
     private void Keep(string spare)
@@ -252,8 +255,13 @@ internal sealed class SegmentStock : IDisposable
     {
         try
         {
-            Keep(Fill(inTurns: true));
-            return true;
+            string? spare = Fill(LeaveTurns);
+            if (spare is not null)
+            {
+                Keep(spare);
+            }
+
+            return spare is not null;
         }
         catch (DiskException e)
         {
@@ -263,34 +271,21 @@ internal sealed class SegmentStock : IDisposable
         }
     }
 
-    /// <param name="inTurns">Nobody waits for it: commits get the disk for themselves between two pieces while another spare is ready. A flush beside another takes several times as long.</param>
-    private string Fill(bool inTurns)
+    private string Fill() => Fill(static (_, _) => true)!;
+
+    /// <param name="goesOn">Called after each piece but the last with the octets filled so far and how long the piece took; false ends it.</param>
+    /// <returns>The path of the spare; null: it was ended.</returns>
+    private string? Fill(Func<long, TimeSpan, bool> goesOn)
     {
         string number = Interlocked.Increment(ref _counter).ToString("D10", CultureInfo.InvariantCulture);
         string filling = Path.Combine(_store.Directory, FillingPrefix + number);
         string spare = Path.Combine(_store.Directory, SparePrefix + number);
         try
         {
-            using (IDiskFile file = _disk.Open(filling, DiskFileMode.CreateNew))
+            if (!WriteZeros(filling, goesOn))
             {
-                int step = (int)Math.Min(Zeros.Length, _store.SegmentSize);
-                long started = _time.GetTimestamp();
-                for (long offset = 0; offset < _store.SegmentSize; offset += step)
-                {
-                    file.Write(offset, Zeros.AsSpan(0, step));
-                    long end = offset + step;
-                    if (end % FillBlock == 0 || end == _store.SegmentSize)
-                    {
-                        // Flushed piece by piece: one flush of a whole segment would hold up the commits that run beside it.
-                        file.Flush();
-                        if (inTurns && ReadySpares() > 0 && !Volatile.Read(ref _stopping))
-                        {
-                            Rest(_time.GetElapsedTime(started));
-                        }
-
-                        started = _time.GetTimestamp();
-                    }
-                }
+                TryDelete(filling);
+                return null;
             }
 
             _disk.Rename(filling, spare);
@@ -306,10 +301,61 @@ internal sealed class SegmentStock : IDisposable
         }
     }
 
-    private void Rest(TimeSpan took)
+    private bool WriteZeros(string path, Func<long, TimeSpan, bool> goesOn)
     {
-        TimeSpan rest = Rests * took;
-        _background.Pause(rest < ShortestRest ? ShortestRest : rest > LongestRest ? LongestRest : rest);
+        using IDiskFile file = _disk.Open(path, DiskFileMode.CreateNew);
+        int step = (int)Math.Min(Zeros.Length, _store.SegmentSize);
+        long started = _time.GetTimestamp();
+        for (long offset = 0; offset < _store.SegmentSize; offset += step)
+        {
+            file.Write(offset, Zeros.AsSpan(0, step));
+            long end = offset + step;
+            if (end == _store.SegmentSize)
+            {
+                file.Flush();
+            }
+            else if (end % FillBlock == 0)
+            {
+                // Flushed piece by piece: one flush of a whole segment would hold up the commits that run beside it.
+                file.Flush();
+                if (!goesOn(end, _time.GetElapsedTime(started)))
+                {
+                    return false;
+                }
+
+                started = _time.GetTimestamp();
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>
+    /// Between two pieces of a spare that nobody waits for yet. A flush beside another takes several times as long: commits get the disk for themselves as long as filling is well ahead of the mail that
+    /// will need the segment.
+    /// </summary>
+    private bool LeaveTurns(long filled, TimeSpan took)
+    {
+        if (Volatile.Read(ref _stopping))
+        {
+            return false;
+        }
+
+        _ = HasRoom(out bool low);
+        if (low)
+        {
+            SetLowSpace(true);
+        }
+
+        // Of the segment that mail may fill until it needs this one: the last spare is not for mail.
+        long used = _tail() - (CapacityEnd - (2 * _store.SegmentSize));
+        if (!LowSpace && filled >= 2 * used)
+        {
+            TimeSpan rest = Rests * took;
+            _background.Pause(rest < ShortestRest ? ShortestRest : rest > LongestRest ? LongestRest : rest);
+        }
+
+        return true;
     }
 
     private bool IsWhole(string path)

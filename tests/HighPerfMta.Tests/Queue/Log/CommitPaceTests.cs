@@ -20,9 +20,11 @@ public class CommitPaceTests
     [Theory]
     // One commit in twice the time, three records each: another comes while records gather.
     [InlineData(3, 2, true)]
-    // One record in twice the time: most pauses would bring nothing.
-    [InlineData(1, 2, false)]
-    [InlineData(1, 0.9, true)]
+    // Three in four times the time: most pauses would bring nothing.
+    [InlineData(3, 4, false)]
+    // Fast, but there are few clients: they all wait for the same commit.
+    [InlineData(2, 0.1, false)]
+    [InlineData(3, 0.1, true)]
     // As fast, but the disk is slow enough to gather them by itself.
     [InlineData(CommitPace.Many - 1, 10, true)]
     [InlineData(CommitPace.Many, 10, false)]
@@ -52,7 +54,7 @@ public class CommitPaceTests
         CommitPace pace = new();
         pace.Note(1, TimeSpan.FromDays(1));
         int commits = 0;
-        for (; !pace.ShouldGather; commits++)
+        for (; !pace.ShouldGather && commits < 1000; commits++)
         {
             pace.Note(3, Gathering);
         }
@@ -71,8 +73,9 @@ public class CommitPaceTests
     public async Task The_log_pauses_before_a_commit_only_while_records_come_fast()
     {
         FakeTimeProvider time = new();
+        FaultyDisk disk = new();
         WatchedBackground background = new();
-        await using FasterRecordLog log = FasterRecordLog.Open(LogBed.Options(), time, null, new FaultyDisk(), background);
+        await using FasterRecordLog log = FasterRecordLog.Open(LogBed.Options(), time, null, disk, background);
         for (ulong id = 1; id <= 10; id++)
         {
             time.Advance(TimeSpan.FromSeconds(1));
@@ -82,10 +85,21 @@ public class CommitPaceTests
         Assert.DoesNotContain(Gathering, background.Pauses);
         Assert.True(background.Yields >= 10);
 
-        // The clock stands still: these come infinitely fast.
-        for (ulong id = 11; id <= 200; id++)
+        // The clock stands still: these come infinitely fast, and several at once.
+        ulong next = 11;
+        for (int round = 0; !background.Pauses.Contains(Gathering) && round < 200; round++)
         {
-            await log.AppendDurablyAsync(id, 100);
+            DiskFault flush = disk.Block(DiskOperations.Flush, "seg.");
+            List<Task> waits = [log.AppendDurablyAsync(next++, 100)];
+            await flush.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
+            for (int i = 0; i < 8; i++)
+            {
+                Written written = await log.AppendAsync(next++, 100);
+                waits.Add(log.WaitDurableAsync(written.Ref).AsTask());
+            }
+
+            flush.Dispose();
+            await Task.WhenAll(waits).WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
         }
 
         Assert.Contains(Gathering, background.Pauses);

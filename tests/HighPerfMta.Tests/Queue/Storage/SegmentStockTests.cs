@@ -10,6 +10,8 @@ namespace HighPerfMta.Tests.Queue.Storage;
 public class SegmentStockTests
 {
     private const int Size = 64 << 10;
+    private const int Piece = 256 << 10;
+    private const int Pieces = 4;
     private readonly FaultyDisk _disk = new();
 
     public SegmentStockTests()
@@ -146,23 +148,90 @@ public class SegmentStockTests
     [InlineData(1000, 50)]
     public void The_next_spare_is_filled_in_turns_with_commits_while_one_is_ready(int pieceTakes, int pause)
     {
-        const int Pieces = 3;
         FakeTimeProvider time = new();
         WatchedBackground background = new();
         _disk.Before = (operation, path) => time.Advance(TimeSpan.FromMilliseconds(operation == DiskOperations.Flush && path.Contains("filling", StringComparison.Ordinal) ? pieceTakes : 0));
-        using var store = new SegmentStore(_disk, "/log", Pieces * (256 << 10));
+        using var store = new SegmentStore(_disk, "/log", Pieces * Piece);
         using (SegmentStock stock = Stock(store, time, background))
         {
-            // The first one is waited for: it gets no pauses.
+            // Before there is a segment mail waits for the first two.
             stock.Start();
-            Assert.True(SpinWait.SpinUntil(() => background.Pauses.Length == Pieces, LogBed.Patience));
+            AwaitCapacity(stock, 2 * Pieces * Piece);
+            Assert.Empty(background.Pauses);
+            stock.Provide(0);
+            AwaitCapacity(stock, 3 * Pieces * Piece);
         }
 
-        Assert.Equal(Enumerable.Repeat(TimeSpan.FromMilliseconds(pause), Pieces), background.Pauses);
+        // None after the last piece.
+        Assert.Equal(Enumerable.Repeat(TimeSpan.FromMilliseconds(pause), Pieces - 1), background.Pauses);
     }
 
-    private SegmentStock Stock(SegmentStore store, TimeProvider? time = null, Background? background = null) =>
-        new(_disk, store, target: 2, lowWater: 0, static () => { }, NullLogger.Instance, time ?? TimeProvider.System, background ?? Background.Threads);
+    [Theory]
+    // Mail has used nothing of the segment before, an eighth, half of it, or waits for room.
+    [InlineData(0, 7)]
+    [InlineData(Piece, 6)]
+    [InlineData(4 * Piece, 0)]
+    [InlineData(8 * Piece, 0)]
+    public void A_spare_is_filled_without_rest_when_mail_comes_near(long used, int pauses)
+    {
+        const int Eight = 8 * Piece;
+        WatchedBackground background = new();
+        using var store = new SegmentStore(_disk, "/log", Eight);
+        using (SegmentStock stock = Stock(store, background: background, tail: () => used))
+        {
+            stock.Start();
+            AwaitCapacity(stock, 2 * Eight);
+            // Segment 0 takes one of two spares, and a third is made: mail has this segment until it is ready.
+            int before = background.Pauses.Length;
+            stock.Provide(0);
+            AwaitCapacity(stock, 3 * Eight);
+            Assert.Equal(pauses, background.Pauses.Length - before);
+        }
+    }
+
+    [Fact]
+    public void Without_much_free_space_no_spare_is_filled_in_turns()
+    {
+        WatchedBackground background = new();
+        using var store = new SegmentStore(_disk, "/log", Pieces * Piece);
+        int flushes = 0;
+        _disk.Before = (operation, path) =>
+        {
+            if (operation == DiskOperations.Flush && path.Contains("filling", StringComparison.Ordinal) && Interlocked.Increment(ref flushes) == (2 * Pieces) + 1)
+            {
+                // While the third one is being filled others take the disk.
+                _disk.Free = Pieces * Piece;
+            }
+        };
+        using SegmentStock stock = Stock(store, background: background, lowWater: 2 * Pieces * Piece);
+        stock.Start();
+        AwaitCapacity(stock, 2 * Pieces * Piece);
+        stock.Provide(0);
+        AwaitCapacity(stock, 3 * Pieces * Piece);
+        Assert.True(stock.LowSpace);
+        Assert.Empty(background.Pauses);
+    }
+
+    [Fact]
+    public async Task A_spare_that_is_being_filled_in_turns_is_given_up_at_the_end()
+    {
+        WatchedBackground background = new();
+        using var store = new SegmentStore(_disk, "/log", Pieces * Piece);
+        using DiskFault flush = _disk.Block(DiskOperations.Flush, "filling.0000000002");
+        SegmentStock stock = Stock(store, background: background);
+        stock.Start();
+        await flush.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
+        Assert.False(stock.Stop(TimeSpan.Zero));
+        flush.Dispose();
+        Assert.True(stock.Stop(LogBed.Patience));
+        Assert.Equal(["/log/spare.0000000001"], _disk.AllFiles());
+        Assert.Empty(background.Pauses);
+    }
+
+    private static void AwaitCapacity(SegmentStock stock, long end) => Assert.True(SpinWait.SpinUntil(() => stock.CapacityEnd == end, LogBed.Patience));
+
+    private SegmentStock Stock(SegmentStore store, TimeProvider? time = null, Background? background = null, Func<long>? tail = null, long lowWater = 0) =>
+        new(_disk, store, target: 2, lowWater, static () => { }, NullLogger.Instance, tail ?? (static () => 0), time ?? TimeProvider.System, background ?? Background.Threads);
 
     private void Put(string path, byte[] contents)
     {
