@@ -12,7 +12,7 @@ usage: compare.sh [options]
   --modes LIST       reused,single: one message per connection (default both)
   --tools LIST       smtp-source,hpload (default both)
   --mtas LIST        direct,hpmta,postfix,exim,opensmtpd,sendmail,haraka (default all; direct is the source straight into the sink)
-  --messages N       messages a run for hpmta and direct at 1 KiB (default 20000); larger sizes take a share of it
+  --messages N       messages a run for hpmta and direct at 1 KiB (default 60000); larger sizes take a share of it
   --peer-messages N  the same for each peer (default: what takes it some ten seconds, see mtas/)
   --sessions N       connections at once (default 20)
   --results DIR      where the table, the charts and the JSON are written (default: results/ beside this script)
@@ -24,7 +24,7 @@ EOF
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
 runs=3 sizes=1024,10240,102400 modes=reused,single tools=smtp-source,hpload mtas=direct,hpmta,postfix,exim,opensmtpd,sendmail,haraka
-messages=20000 peer_messages='' sessions=20 work='' build=yes published=$here/results
+messages=60000 peer_messages='' sessions=20 work='' build=yes published=$here/results
 while [ $# -gt 0 ]; do
   case $1 in
     --quick) sizes=1024 modes=reused tools=smtp-source messages=10000 peer_messages=1000 published=$here/out; shift ;;
@@ -114,12 +114,12 @@ restart() {
 
 # count MTA SIZE MODE: larger messages take a share, and so does a connection per message where that is much slower; each run lasts about as long.
 count() {
-  local base=$messages own=$1_messages single=$1_single
+  local base=$messages own=$1_messages single=$1_single large=12
   [ "$3" = reused ] || [ -z "${!single:-}" ] || own=$single
-  case $1 in direct | hpmta) ;; *) base=${peer_messages:-${!own}} ;; esac
+  case $1 in direct | hpmta) ;; *) base=${peer_messages:-${!own}} large=5 ;; esac
   if [ "$2" -le 2048 ]; then echo "$base"
   elif [ "$2" -le 20480 ]; then echo $((base * 2 / 3))
-  else echo $((base / 5)); fi
+  else echo $((base / large)); fi
 }
 
 # Both set started, accepted and delivered: seconds since 1970, or with hpload 0 and the two rates, which it measures itself. False when mail was lost or refused.
