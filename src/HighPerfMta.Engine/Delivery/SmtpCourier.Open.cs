@@ -15,7 +15,9 @@ internal sealed partial class SmtpCourier
     private const int MaxTargets = 12;
 
     /// <summary>Null when a session is open, otherwise why there is none. A host that refuses for good counts only if no other may still take the mail.</summary>
-    private async ValueTask<DeliveryOutcome?> OpenAsync(CancellationToken cancellation)
+    /// <param name="keepsTls">Only with a host that a message with REQUIRETLS may go to.</param>
+    /// <param name="cancellation">Ends the search.</param>
+    private async ValueTask<DeliveryOutcome?> OpenAsync(bool keepsTls, CancellationToken cancellation)
     {
         DeliveryOutcome? temporary = null;
         DeliveryOutcome? permanent = null;
@@ -43,6 +45,12 @@ internal sealed partial class SmtpCourier
             for (int i = 0; i < group.Targets.Count && tried < MaxTargets; i++, tried++)
             {
                 DeliveryOutcome? outcome = await TryTargetAsync(group.Targets[i], cancellation);
+                if (outcome is null && keepsTls && RequireTlsRefusal is { } refusal)
+                {
+                    outcome = Stamp(refusal);
+                    LeaveHost();
+                }
+
                 if (outcome is null || cancellation.IsCancellationRequested)
                 {
                     return outcome;
@@ -96,14 +104,19 @@ internal sealed partial class SmtpCourier
             }
             else
             {
-                // RFC 5321 §3.1 asks for QUIT; the next host need not wait for it.
-                SmtpLink refused = _link!;
-                Forget();
-                _ = SayGoodbyeAsync(refused).AsTask();
+                LeaveHost();
             }
         }
 
         return failure;
+    }
+
+    /// <summary>RFC 5321 §3.1 asks for QUIT; the next host need not wait for it.</summary>
+    private void LeaveHost()
+    {
+        SmtpLink left = _link!;
+        Forget();
+        _ = SayGoodbyeAsync(left).AsTask();
     }
 
     private async ValueTask<(IConnection?, DeliveryOutcome?)> ConnectAsync(DeliveryTarget target, CancellationToken cancellation)

@@ -26,6 +26,9 @@ internal sealed partial class SmtpCourier
         : _peerCan.RequireTls ? null
         : CourierOutcomes.NeedsRequireTls(_peer);
 
+    /// <summary>Where the route names several hosts, what one of them cannot promise another may (RFC 8689 §4.2.1).</summary>
+    private bool ChoosesHost(Envelope envelope) => envelope.Parameters is { RequireTls: true } && site.Hosts.Count > 1 && site.IsConfigured();
+
     private TlsLevel LevelOf(DeliveryTarget target)
     {
         TlsLevel level = target.Tls ?? _options.Tls;

@@ -36,10 +36,16 @@ internal sealed partial class SmtpCourier(Site site, CourierServices services) :
             await AbandonAheadAsync();
         }
 
+        bool choosesHost = ChoosesHost(task.Message.Envelope);
+        if (choosesHost && _link is not null && RequireTlsRefusal is not null)
+        {
+            await QuitAsync();
+        }
+
         while (true)
         {
             bool reused = _link is not null;
-            if (!reused && await OpenAsync(cancellation) is { } failure)
+            if (!reused && await OpenAsync(choosesHost, cancellation) is { } failure)
             {
                 Decide(task, failure);
                 return;
@@ -55,8 +61,8 @@ internal sealed partial class SmtpCourier(Site site, CourierServices services) :
             }
             catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
             {
-                await DropAsync(abort: true);
                 Decide(task, CourierOutcomes.Cancelled(_stage, _peer));
+                await DropAsync(abort: true);
                 return;
             }
             catch

@@ -315,6 +315,54 @@ public sealed class TlsCourierTests : IDisposable
         }
     }
 
+    /// <summary>RFC 8689 §4.2.1: what one host cannot promise another may.</summary>
+    [Fact]
+    public async Task Requiretls_goes_to_the_first_host_that_offers_it_and_other_mail_does_not_look_for_it()
+    {
+        await using CourierBench bench = TwoHosts((session, line) => session < 2 && line.StartsWith("EHLO", StringComparison.Ordinal) ? "250-mx\r\n250 STARTTLS" : null);
+        Assert.Equal((DeliveryStatus.Delivered, 1), await SendAsync(bench, requireTls: false));
+        // The host that has the session, and in the search for another, does not offer it; the second does.
+        Assert.Equal((DeliveryStatus.Delivered, 3), await SendAsync(bench, requireTls: true));
+        Assert.EndsWith(" REQUIRETLS", bench.Mx.Messages.Last().Mail, StringComparison.Ordinal);
+        Assert.Equal("QUIT", bench.Mx.LinesOf(0).Last());
+
+        // The session is good for either kind.
+        Assert.Equal((DeliveryStatus.Delivered, 3), await SendAsync(bench, requireTls: false));
+        Assert.Equal((DeliveryStatus.Delivered, 3), await SendAsync(bench, requireTls: true));
+    }
+
+    [Theory]
+    [InlineData(false, "Failed 5.7.30")]
+    // The second one cannot be asked now: it may offer it.
+    [InlineData(true, "Deferred 4.3.2")]
+    public async Task Requiretls_comes_back_only_when_every_host_was_asked(bool secondIsClosed, string expected)
+    {
+        await using CourierBench bench = TwoHosts((session, line) => secondIsClosed && session % 2 == 1 && line == "greeting" ? "421 4.3.2 not now"
+            : line.StartsWith("EHLO", StringComparison.Ordinal) ? "250-mx\r\n250 STARTTLS" : null);
+        DeliveryTask task = CourierRow.Task(bench, new EnvelopeParameters { RequireTls = true });
+        await bench.Courier.DeliverAsync(task, CancellationToken.None);
+        Assert.Equal(expected, $"{task.Outcomes[0].Status} {task.Outcomes[0].Enhanced}");
+        Assert.Equal(2, bench.Mx.Sessions);
+        Assert.Empty(bench.Mx.Messages);
+        Assert.Equal(CourierState.Closed, bench.Courier.State);
+    }
+
+    private CourierBench TwoHosts(Func<int, string, string?> script)
+    {
+        CourierBench bench = Bench(TlsLevel.Opportunistic);
+        bench.Site = new Site($"smtp://{Host}:25,smtp://{Host}:26", [new SiteHost(Host, 0, 25), new SiteHost(Host, 0, 26)]);
+        bench.Mx.Announces = ["STARTTLS", "REQUIRETLS"];
+        bench.Mx.Script = script;
+        return bench;
+    }
+
+    private static async Task<(DeliveryStatus Status, int Sessions)> SendAsync(CourierBench bench, bool requireTls)
+    {
+        DeliveryTask task = CourierRow.Task(bench, new EnvelopeParameters { RequireTls = requireTls });
+        await bench.Courier.DeliverAsync(task, CancellationToken.None);
+        return (task.Outcomes[0].Status, bench.Mx.Sessions);
+    }
+
     [Fact]
     public async Task Over_sockets_too_and_the_goodbye_is_heard()
     {
