@@ -217,9 +217,9 @@ internal sealed class SegmentStock : IDisposable
         bool stop = false;
         while (!stop)
         {
-            bool roomy = HasRoom(out bool low);
             // Below the low water mark one spare is still made: the records that end messages need it.
-            stop = !WantsSpare(roomy ? _target : 1) || !TryMake() || Volatile.Read(ref _stopping);
+            stop = !WantsSpare(HasRoom(out _) ? _target : 1) || !TryMake() || Volatile.Read(ref _stopping);
+            bool roomy = HasRoom(out bool low);
             // While there is room, a burst that outruns the zeroing waits for it; refusing mail would not make it faster.
             SetLowSpace(low || (!roomy && ReadySpares() < 2));
         }
