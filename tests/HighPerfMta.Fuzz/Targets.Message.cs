@@ -38,6 +38,7 @@ public static partial class Targets
 
             Require(scanner.Seen == slow.Seen && scanner.Repeated == slow.Repeated && scanner.FieldCount == slow.Fields, "other fields are seen");
             Require(scanner.HasMalformedLine == slow.Malformed && scanner.Size == slow.Size, "a malformed line or an octet is missed or invented");
+            Require(scanner.LongestLine == slow.LongestLine && scanner.HasEightBit == slow.EightBit, "another longest line, or an octet above 127 is missed or invented");
             Require(left.ToString() == slow.WithoutBcc, "more or less than hidden recipients is taken out");
         }
     }

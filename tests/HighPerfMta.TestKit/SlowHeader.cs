@@ -1,10 +1,11 @@
+using System.Text;
 using System.Text.RegularExpressions;
 using HighPerfMta.Protocol.Smtp;
 
 namespace HighPerfMta.TestKit;
 
 /// <summary>A header read line by line: slow and obvious, to compare with. Lines end with LF here; what else is wrong with line ends is not the header's matter.</summary>
-public sealed partial record SlowHeader(HeaderFields Seen, HeaderFields Repeated, int Fields, bool Malformed, int Size, bool Ended, string WithoutBcc)
+public sealed partial record SlowHeader(HeaderFields Seen, HeaderFields Repeated, int Fields, bool Malformed, int Size, int LongestLine, bool EightBit, bool Ended, string WithoutBcc)
 {
     private static readonly Dictionary<string, HeaderFields> Names = new(StringComparer.OrdinalIgnoreCase)
     {
@@ -31,7 +32,7 @@ public sealed partial record SlowHeader(HeaderFields Seen, HeaderFields Repeated
         ArgumentNullException.ThrowIfNull(message);
         HeaderFields seen = HeaderFields.None, repeated = HeaderFields.None;
         (List<string> lines, string rest) = Split(message);
-        int fields = 0, size = 0;
+        int fields = 0, size = 0, longest = 0;
         bool malformed = false, drops = false, ended = false;
         List<string> left = [];
         foreach (string line in lines)
@@ -51,6 +52,7 @@ public sealed partial record SlowHeader(HeaderFields Seen, HeaderFields Repeated
             }
 
             size += malformed ? 0 : line.Length;
+            longest = malformed || line == "\r\n" ? longest : Math.Max(longest, line.TrimEnd('\n').Length);
             if (line[0] is not (' ' or '\t'))
             {
                 ended |= line[0] == '\n';
@@ -60,7 +62,7 @@ public sealed partial record SlowHeader(HeaderFields Seen, HeaderFields Repeated
             left.AddRange(drops ? [] : [line]);
         }
 
-        return new SlowHeader(seen, repeated, fields, malformed, size, lines.LastOrDefault() == "\r\n", string.Concat(left) + rest);
+        return new SlowHeader(seen, repeated, fields, malformed, size, longest, lines.Any(static l => !Ascii.IsValid(l)), lines.LastOrDefault() == "\r\n", string.Concat(left) + rest);
     }
 
     private static bool Begins(string line, string name) => line.StartsWith(name, StringComparison.OrdinalIgnoreCase) && Colon().IsMatch(line.AsSpan(name.Length));

@@ -103,6 +103,7 @@ public class HeaderScannerTests
             HeaderScanner scanner = Scan(octets, first, second);
             SlowHeader slow = SlowHeader.Read(text);
             Assert.Equal((slow.Seen, slow.Repeated, slow.Fields, slow.Malformed, slow.Size), (scanner.Seen, scanner.Repeated, scanner.FieldCount, scanner.HasMalformedLine, (int)scanner.Size));
+            Assert.Equal((slow.LongestLine, slow.EightBit), (scanner.LongestLine, scanner.HasEightBit));
         }, iter: 20_000);
 
     [Fact]
