@@ -47,7 +47,8 @@ internal sealed partial class SmtpCourier
                 DeliveryOutcome? outcome = await TryTargetAsync(group.Targets[i], cancellation);
                 if (outcome is null && keepsTls && RequireTlsRefusal is { } refusal)
                 {
-                    outcome = Stamp(refusal);
+                    // Who is stopped here has not asked the others: that is no reason to return the message.
+                    outcome = cancellation.IsCancellationRequested ? CourierOutcomes.Cancelled(DeliveryStage.MailFrom, _peer) : Stamp(refusal);
                     LeaveHost();
                 }
 
