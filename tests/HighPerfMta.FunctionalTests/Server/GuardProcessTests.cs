@@ -39,15 +39,7 @@ public class GuardProcessTests
     {
         const int Spare = 20;
         const string Message = "Subject: x\r\n\r\ntext\r\n";
-        await using MtaProcess mta = await MtaProcess.StartAsync("""
-            [queue]
-            memory = "16MiB"
-            segment_size = "8MiB"
-
-            [[route]]
-            domains = ["*"]
-            to = "hold"
-            """);
+        await using MtaProcess mta = await MtaProcess.StartAsync(MtaProcess.HoldAll);
         string id = mta.Id.ToString(CultureInfo.InvariantCulture);
         using MtaClient running = await MtaClient.ConnectAsync(mta);
         await running.SendAsync("a@example.org", Message, "b@held.example");

@@ -10,20 +10,10 @@ namespace HighPerfMta.FunctionalTests.Server;
 /// <summary>The real program: start, signals, a second start, commands from other processes.</summary>
 public class ServerProcessTests
 {
-    private const string HoldAll = """
-        [queue]
-        memory = "16MiB"
-        segment_size = "8MiB"
-
-        [[route]]
-        domains = ["*"]
-        to = "hold"
-        """;
-
     [Fact]
     public async Task Term_ends_it_with_0_and_the_next_start_finds_everything()
     {
-        await using MtaProcess mta = await MtaProcess.StartAsync(HoldAll);
+        await using MtaProcess mta = await MtaProcess.StartAsync(MtaProcess.HoldAll);
         string[] ids = [await SendAsync(mta, "a@held.example"), await SendAsync(mta, "b@held.example", "c@held.example")];
         await Eventually.TrueAsync(async () => (await ListAsync(mta)).Count(static r => r.State == "held") == 3, () => mta.Log);
         (string Id, string Address, string State)[] before = await ListAsync(mta);
@@ -41,7 +31,7 @@ public class ServerProcessTests
     [Fact]
     public async Task After_a_kill_it_starts_again_on_the_same_data_and_socket()
     {
-        await using MtaProcess mta = await MtaProcess.StartAsync(HoldAll);
+        await using MtaProcess mta = await MtaProcess.StartAsync(MtaProcess.HoldAll);
         string id = await SendAsync(mta, "a@held.example");
         await mta.KillAsync();
         Assert.True(File.Exists(Path.Combine(mta.DataDirectory, "admin.sock")));
@@ -134,7 +124,7 @@ public class ServerProcessTests
     [Fact]
     public async Task A_taken_address_is_exit_1_with_the_cause_and_the_remedy()
     {
-        await using MtaProcess mta = await MtaProcess.StartAsync(HoldAll);
+        await using MtaProcess mta = await MtaProcess.StartAsync(MtaProcess.HoldAll);
         using TempFolder folder = new();
         await File.WriteAllTextAsync(folder.File("x.toml"), $"""
             data_dir = "data"

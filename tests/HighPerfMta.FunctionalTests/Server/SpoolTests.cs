@@ -7,20 +7,10 @@ namespace HighPerfMta.FunctionalTests.Server;
 /// <summary>The offline tools on what a real server left.</summary>
 public class SpoolTests
 {
-    private const string HoldAll = """
-        [queue]
-        memory = "16MiB"
-        segment_size = "8MiB"
-
-        [[route]]
-        domains = ["*"]
-        to = "hold"
-        """;
-
     [Fact]
     public async Task Held_mail_is_verified_and_exported_and_a_damaged_octet_is_told_with_its_message()
     {
-        await using MtaProcess mta = await MtaProcess.StartAsync(HoldAll);
+        await using MtaProcess mta = await MtaProcess.StartAsync(MtaProcess.HoldAll);
         string large = "Subject: large\r\n\r\n" + string.Concat(Enumerable.Repeat(".From \u00E9 somewhere\r\n", 30_000));
         string[] contents = ["Subject: first\r\n\r\nFrom me\r\n", large, "Subject: the damaged one\r\n\r\ntext\r\n"];
         List<string> ids = [];

@@ -9,6 +9,17 @@ namespace HighPerfMta.FunctionalTests.Support;
 /// <summary>The real program in its own process, with a configuration and data directory of the test's own.</summary>
 internal sealed class MtaProcess : IAsyncDisposable
 {
+    /// <summary>A small queue out of which nothing goes.</summary>
+    public const string HoldAll = """
+        [queue]
+        memory = "16MiB"
+        segment_size = "8MiB"
+
+        [[route]]
+        domains = ["*"]
+        to = "hold"
+        """;
+
     private readonly TempFolder _folder = new();
     private readonly StringBuilder _log = new();
     private Process? _process;
