@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # hpmta as it is by default, its queue durable. Sourced by compare.sh, and by tls.sh, which sets tls_pem and tls_port.
 # The runtime goes on compiling what is hot for a hundred thousand messages; a server runs for months.
-hpmta_messages=60000 hpmta_warm=120000
+hpmta_warm=120000
 hpmta_pid=''
 
 prepare_hpmta() { :; }
