@@ -422,8 +422,8 @@ public sealed partial class FasterRecordLog
         Volatile.Write(ref _begin, target);
         try
         {
-            int deleted = _store.DeleteBelow((int)(target >> _store.Bits));
-            _logger.LogDebug("{Count} log segments below {Address} were deleted", deleted, target);
+            int count = _stock.TakeBack((int)(target >> _store.Bits));
+            _logger.LogDebug("{Count} log segments below {Address} were given up", count, target);
         }
         catch (DiskException e)
         {

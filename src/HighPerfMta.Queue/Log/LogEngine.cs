@@ -412,6 +412,7 @@ internal sealed partial class LogEngine
             _touched.Add(segment);
         }
 
+        _setup.Stock.Reached(_writtenEnd);
         if (_setup.Sync || _setup.Time.GetElapsedTime(_lastFlush) >= UnsyncedFlushInterval)
         {
             FlushTouched();

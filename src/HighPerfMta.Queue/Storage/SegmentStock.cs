@@ -5,8 +5,9 @@ using Microsoft.Extensions.Logging;
 namespace HighPerfMta.Queue.Storage;
 
 /// <summary>
-/// Makes zero-filled, synced segment files ahead of need, on a loop of its own, and hands them out by renaming. Old segments are never used again:
-/// stale bytes after a tail could be taken for records. Real zeros, not fallocate: then a commit changes no file-system metadata and costs one flush.
+/// Makes zero-filled, synced segment files ahead of need, on a loop of its own, and hands them out by renaming. A needless segment is overwritten with zeros from end to end before it is a spare:
+/// stale bytes after a tail could be taken for records. Deleting it and making a new file instead would hold up commits for some ten milliseconds, while the file system frees and assigns the room.
+/// Real zeros, not fallocate: then a commit changes no file-system metadata and costs one flush.
 /// </summary>
 internal sealed class SegmentStock : IDisposable
 {
@@ -18,6 +19,9 @@ internal sealed class SegmentStock : IDisposable
     private const int Rests = 4;
     private static readonly TimeSpan ShortestRest = TimeSpan.FromMilliseconds(1);
     private static readonly TimeSpan LongestRest = TimeSpan.FromMilliseconds(50);
+
+    // A needless segment is waited for while the mail in a segment lasts so many times as long as zeroing one.
+    private const int Slowness = 8;
 
     private static readonly byte[] Zeros = new byte[64 << 10];
 
@@ -32,6 +36,7 @@ internal sealed class SegmentStock : IDisposable
     private readonly Action _changed;
     private readonly object _gate = new();
     private readonly Queue<string> _spares = new();
+    private readonly Queue<string> _old = new();
     private readonly BackgroundLoop _loop;
     private bool _work = true;
     private bool _stopping;
@@ -39,6 +44,11 @@ internal sealed class SegmentStock : IDisposable
     private long _counter;
     private long _capacityEnd;
     private long _free = long.MaxValue;
+    private int _filling;
+    private long _fillTime;
+    private long _provided;
+    private long _waitUntil;
+    private long _pokeAt = long.MaxValue;
 
     /// <param name="disk">The disk.</param>
     /// <param name="store">The segments the spares become.</param>
@@ -135,7 +145,114 @@ internal sealed class SegmentStock : IDisposable
             Refresh();
         }
 
+        AwaitOld(segment);
         Poke();
+    }
+
+    /// <summary>Says how far records were written. Called by the one thread that writes them, at each commit.</summary>
+    public void Reached(long address)
+    {
+        if (address >= Volatile.Read(ref _pokeAt))
+        {
+            Volatile.Write(ref _pokeAt, long.MaxValue);
+            Poke();
+        }
+    }
+
+    /// <summary>Takes all segments below the given one from the log, but never its last: they are used again where spares are missing, and deleted otherwise.</summary>
+    /// <returns>How many.</returns>
+    /// <exception cref="DiskException">One could be neither renamed nor deleted; it is still there.</exception>
+    public int TakeBack(int segment)
+    {
+        int count = 0;
+        while (_store.FirstBelow(segment) is >= 0 and int first)
+        {
+            if (!WantsOld() || !IsWhole(first))
+            {
+                _store.Delete(first);
+            }
+            else
+            {
+                string old = PathOf(FillingPrefix, Interlocked.Increment(ref _counter));
+                if (_store.Release(first, old))
+                {
+                    KeepOld(old);
+                }
+                else
+                {
+                    TryDelete(old);
+                }
+            }
+
+            count++;
+        }
+
+        return count;
+    }
+
+    // The segment before the one that begins now will be needless soon, most often: where mail is slow enough a new file is made only when half of this one is used.
+    private void AwaitOld(int segment)
+    {
+        long now = Math.Max(1, _time.GetTimestamp());
+        bool isSlow = _provided != 0 && _fillTime != 0 && _time.GetElapsedTime(_provided, now).Ticks >= Slowness * Volatile.Read(ref _fillTime);
+        _provided = now;
+        long until = isSlow ? ((long)segment << _store.Bits) + (_store.SegmentSize / 2) : 0;
+        Volatile.Write(ref _waitUntil, until);
+        Volatile.Write(ref _pokeAt, isSlow ? until : long.MaxValue);
+    }
+
+    private bool AwaitsOld()
+    {
+        lock (_gate)
+        {
+            return _old.Count == 0 && _spares.Count > 0 && _tail() < Volatile.Read(ref _waitUntil);
+        }
+    }
+
+    private bool WantsOld()
+    {
+        lock (_gate)
+        {
+            return !_stopping && !LowSpace && _spares.Count + _old.Count + _filling < _target;
+        }
+    }
+
+    private bool IsWhole(int segment)
+    {
+        try
+        {
+            return _store.LengthOf(segment) == _store.SegmentSize;
+        }
+        catch (DiskException)
+        {
+            return false;
+        }
+    }
+
+    private void KeepOld(string path)
+    {
+        lock (_gate)
+        {
+            _old.Enqueue(path);
+        }
+
+        Poke();
+    }
+
+    private void DropOld()
+    {
+        while (TakeOld() is { } path)
+        {
+            TryDelete(path);
+        }
+    }
+
+    private string? TakeOld()
+    {
+        lock (_gate)
+        {
+            return _old.TryDequeue(out string? path) ? path : null;
+        }
     }
 
     private void Place(string spare, int segment)
@@ -194,17 +311,18 @@ internal sealed class SegmentStock : IDisposable
     {
         lock (_gate)
         {
-            if (_stopping)
-            {
-                return null;
-            }
-
-            if (!_work)
+            if (!_stopping && !_work)
             {
                 return Timeout.InfiniteTimeSpan;
             }
 
             _work = false;
+        }
+
+        if (Volatile.Read(ref _stopping))
+        {
+            DropOld();
+            return null;
         }
 
         FillUp();
@@ -218,10 +336,24 @@ internal sealed class SegmentStock : IDisposable
         while (!stop)
         {
             // Below the low water mark one spare is still made: the records that end messages need it.
-            stop = !WantsSpare(HasRoom(out _) ? _target : 1) || !TryMake() || Volatile.Read(ref _stopping);
+            stop = !WantsSpare(HasRoomForSpare() ? _target : 1) || AwaitsOld() || !TryMake() || Volatile.Read(ref _stopping);
             bool roomy = HasRoom(out bool low);
+            if (low && ReadySpares() > 0)
+            {
+                DropOld();
+            }
+
             // While there is room, a burst that outruns the zeroing waits for it; refusing mail would not make it faster.
             SetLowSpace(low || (!roomy && ReadySpares() < 2));
+        }
+    }
+
+    private bool HasRoomForSpare()
+    {
+        bool roomy = HasRoom(out bool low);
+        lock (_gate)
+        {
+            return roomy || (!low && _old.Count > 0);
         }
     }
 
@@ -271,18 +403,20 @@ internal sealed class SegmentStock : IDisposable
         }
     }
 
-    private string Fill() => Fill(static (_, _) => true)!;
+    private string Fill() => Fill(static (_, _, _) => true)!;
 
-    /// <param name="goesOn">Called after each piece but the last with the octets filled so far and how long the piece took; false ends it.</param>
+    /// <param name="goesOn">Called after each piece but the last with the tail of when it began, the octets filled so far and how long the piece took; false ends it.</param>
     /// <returns>The path of the spare; null: it was ended.</returns>
-    private string? Fill(Func<long, TimeSpan, bool> goesOn)
+    private string? Fill(Func<long, long, TimeSpan, bool> goesOn)
     {
-        string number = Interlocked.Increment(ref _counter).ToString("D10", CultureInfo.InvariantCulture);
-        string filling = Path.Combine(_store.Directory, FillingPrefix + number);
-        string spare = Path.Combine(_store.Directory, SparePrefix + number);
+        Interlocked.Increment(ref _filling);
+        string? old = TakeOld();
+        long number = Interlocked.Increment(ref _counter);
+        string filling = old ?? PathOf(FillingPrefix, number);
+        string spare = PathOf(SparePrefix, number);
         try
         {
-            if (!WriteZeros(filling, goesOn))
+            if (!WriteZeros(filling, old is null ? DiskFileMode.CreateNew : DiskFileMode.OpenExisting, goesOn))
             {
                 TryDelete(filling);
                 return null;
@@ -299,11 +433,19 @@ internal sealed class SegmentStock : IDisposable
             TryDelete(spare);
             throw;
         }
+        finally
+        {
+            Interlocked.Decrement(ref _filling);
+        }
     }
 
-    private bool WriteZeros(string path, Func<long, TimeSpan, bool> goesOn)
+    private string PathOf(string prefix, long number) => Path.Combine(_store.Directory, prefix + number.ToString("D10", CultureInfo.InvariantCulture));
+
+    private bool WriteZeros(string path, DiskFileMode mode, Func<long, long, TimeSpan, bool> goesOn)
     {
-        using IDiskFile file = _disk.Open(path, DiskFileMode.CreateNew);
+        long tail = _tail();
+        TimeSpan whole = TimeSpan.Zero;
+        using IDiskFile file = _disk.Open(path, mode);
         int step = (int)Math.Min(Zeros.Length, _store.SegmentSize);
         long started = _time.GetTimestamp();
         for (long offset = 0; offset < _store.SegmentSize; offset += step)
@@ -313,12 +455,15 @@ internal sealed class SegmentStock : IDisposable
             if (end == _store.SegmentSize)
             {
                 file.Flush();
+                whole += _time.GetElapsedTime(started);
             }
             else if (end % FillBlock == 0)
             {
                 // Flushed piece by piece: one flush of a whole segment would hold up the commits that run beside it.
                 file.Flush();
-                if (!goesOn(end, _time.GetElapsedTime(started)))
+                TimeSpan took = _time.GetElapsedTime(started);
+                whole += took;
+                if (!goesOn(tail, end, took))
                 {
                     return false;
                 }
@@ -327,14 +472,15 @@ internal sealed class SegmentStock : IDisposable
             }
         }
 
+        Volatile.Write(ref _fillTime, Math.Max(1, whole.Ticks));
         return true;
     }
 
     /// <summary>
-    /// Between two pieces of a spare that nobody waits for yet. A flush beside another takes several times as long: commits get the disk for themselves as long as filling is well ahead of the mail that
-    /// will need the segment.
+    /// Between two pieces of a spare that nobody waits for yet. A flush beside another takes several times as long: commits get the disk for themselves as long as filling is twice as far as the mail on its
+    /// way from where it was to where the segment is needed.
     /// </summary>
-    private bool LeaveTurns(long filled, TimeSpan took)
+    private bool LeaveTurns(long tail, long filled, TimeSpan took)
     {
         if (Volatile.Read(ref _stopping))
         {
@@ -347,9 +493,9 @@ internal sealed class SegmentStock : IDisposable
             SetLowSpace(true);
         }
 
-        // Of the segment that mail may fill until it needs this one: the last spare is not for mail.
-        long used = _tail() - (CapacityEnd - (2 * _store.SegmentSize));
-        if (!LowSpace && filled >= 2 * used)
+        // The last spare is not for mail: this one is needed where mail has filled all but one.
+        long way = CapacityEnd - _store.SegmentSize - tail;
+        if (!LowSpace && way > 0 && (double)filled / _store.SegmentSize >= 2.0 * (_tail() - tail) / way)
         {
             TimeSpan rest = Rests * took;
             _background.Pause(rest < ShortestRest ? ShortestRest : rest > LongestRest ? LongestRest : rest);

@@ -18,9 +18,12 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
     public const string Prefix = "seg.";
     private const int MaxOpenFiles = 256;
 
-    private readonly ConcurrentDictionary<int, IDiskFile> _open = new();
+    private readonly ConcurrentDictionary<int, SegmentFile> _open = new();
     private readonly ConcurrentQueue<int> _openOrder = new();
     private readonly SortedSet<int> _segments = [];
+
+    // Closed by the cache while somebody was at them: he may still be.
+    private readonly HashSet<int> _lingering = [];
     private readonly Lock _gate = new();
 
     public long SegmentSize => segmentSize;
@@ -119,7 +122,7 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
     {
         try
         {
-            return _open.TryGetValue((int)(address >> Bits), out IDiskFile? file) && file.TryRead(address & (segmentSize - 1), buffer);
+            return _open.TryGetValue((int)(address >> Bits), out SegmentFile? file) && file.TryRead(address & (segmentSize - 1), buffer);
         }
         catch (ObjectDisposedException)
         {
@@ -129,13 +132,13 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
 
     public IDiskFile Open(int segment)
     {
-        if (_open.TryGetValue(segment, out IDiskFile? file))
+        if (_open.TryGetValue(segment, out SegmentFile? file))
         {
             return file;
         }
 
         // Outside the lock: a disk that does not answer must not hold up those who write to other segments.
-        IDiskFile opened = disk.Open(PathOf(segment), mode);
+        SegmentFile opened = new(disk.Open(PathOf(segment), mode));
         lock (_gate)
         {
             bool deleted = _segments.Count > 0 && segment < _segments.Min;
@@ -224,32 +227,56 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
         Add(segment);
     }
 
-    /// <summary>Deletes every segment below the given one, but never the last there is: a log without any does not open.</summary>
-    public int DeleteBelow(int segment)
+    /// <summary>The first segment, if it is below the given one and not the last there is: a log without any does not open. -1 otherwise.</summary>
+    public int FirstBelow(int segment)
     {
-        int deleted = 0;
-        while (true)
+        lock (_gate)
         {
-            int first = First;
-            if (first >= Math.Min(segment, Last))
-            {
-                return deleted;
-            }
-
-            disk.Delete(PathOf(first));
-            lock (_gate)
-            {
-                _segments.Remove(first);
-                Close(first);
-            }
-
-            deleted++;
+            return _segments.Count > 1 && _segments.Min < segment ? _segments.Min : -1;
         }
+    }
+
+    /// <summary>Deletes every segment below the given one, but never the last there is.</summary>
+    public void DeleteBelow(int segment)
+    {
+        while (FirstBelow(segment) is >= 0 and int first)
+        {
+            Delete(first);
+        }
+    }
+
+    /// <summary>Deletes the first segment.</summary>
+    public void Delete(int first)
+    {
+        disk.Delete(PathOf(first));
+        _ = Forget(first);
+    }
+
+    /// <summary>Gives the file of the first segment, which nobody needs any more, another name. False: somebody may still be reading in it, so that it must not be overwritten.</summary>
+    public bool Release(int first, string path)
+    {
+        disk.Rename(PathOf(first), path);
+        return Forget(first);
+    }
+
+    private bool Forget(int first)
+    {
+        SegmentFile? file;
+        bool lingers;
+        lock (_gate)
+        {
+            _segments.Remove(first);
+            _ = _open.TryRemove(first, out file);
+            lingers = _lingering.Remove(first);
+        }
+
+        // Who closes a deleted file last frees what it took of the disk, which takes milliseconds: never under the lock that commits need.
+        return (file is null || file.Close()) && !lingers;
     }
 
     public void Dispose()
     {
-        foreach (IDiskFile file in _open.Values)
+        foreach (SegmentFile file in _open.Values)
         {
             file.Dispose();
         }
@@ -259,9 +286,9 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
 
     private void Close(int segment)
     {
-        if (_open.TryRemove(segment, out IDiskFile? file))
+        if (_open.TryRemove(segment, out SegmentFile? file) && !file.Close())
         {
-            file.Dispose();
+            _lingering.Add(segment);
         }
     }
 }

@@ -298,7 +298,7 @@ public class DamageTests
         }
 
         written.RemoveAll(static w => w.Ref.Address < LogBed.SegmentSize + 5000);
-        using DiskFault deleting = _disk.Block(DiskOperations.Delete, "seg.");
+        using DiskFault deleting = _disk.Block(DiskOperations.Delete | DiskOperations.Rename, "seg.");
         log.TruncateBefore(written[0].Ref.Address);
         await deleting.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
         deleting.Dispose();

@@ -17,7 +17,7 @@ public class SegmentNameTests
         await using (FasterRecordLog log = LogBed.Open(_disk))
         {
             last = (await FillExactlyAsync(log, 2 * LogBed.SegmentSize)).FindAll(static w => w.Ref.Address >= LogBed.SegmentSize);
-            Task deleting = Deletes(LogBed.Segment(0));
+            Task deleting = Leaves(LogBed.Segment(0));
             log.TruncateBefore(log.TailAddress);
             await deleting.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
         }
@@ -33,10 +33,10 @@ public class SegmentNameTests
     {
         await using FasterRecordLog log = LogBed.Open(_disk);
         await FillExactlyAsync(log, 2 * LogBed.SegmentSize);
-        Task first = Deletes(LogBed.Segment(0));
+        Task first = Leaves(LogBed.Segment(0));
         log.TruncateBefore(log.TailAddress);
         await first.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
-        Task second = Deletes(LogBed.Segment(1));
+        Task second = Leaves(LogBed.Segment(1));
         Written next = await log.AppendDurablyAsync(1000, 100);
         await second.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
         Assert.Equal(2 * LogBed.SegmentSize, log.BeginAddress);
@@ -205,7 +205,7 @@ public class SegmentNameTests
         {
             List<Written> written = await log.FillAsync(3 * LogBed.SegmentSize);
             kept = written.FindAll(static w => w.Ref.Address > 2 * LogBed.SegmentSize);
-            using DiskFault deleting = _disk.Block(DiskOperations.Delete, "seg.");
+            using DiskFault deleting = _disk.Block(DiskOperations.Delete | DiskOperations.Rename, "seg.");
             log.TruncateBefore(kept[0].Ref.Address);
             await deleting.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
             killed = _disk.Crash();
@@ -238,12 +238,13 @@ public class SegmentNameTests
     }
 
     /// <summary>Completes when the disk is asked to delete the file.</summary>
-    private Task Deletes(string path)
+    /// <summary>Ends when the log gives up the segment.</summary>
+    private Task Leaves(string path)
     {
         TaskCompletionSource asked = new(TaskCreationOptions.RunContinuationsAsynchronously);
         _disk.Before = (operation, file) =>
         {
-            if (operation == DiskOperations.Delete && file == path)
+            if (operation is DiskOperations.Delete or DiskOperations.Rename && file == path)
             {
                 asked.TrySetResult();
             }

@@ -16,7 +16,7 @@ public class TruncationTests
             List<Written> written = await log.FillAsync(6 * LogBed.SegmentSize);
             Written first = written.First(static w => w.Ref.Address > (3 * LogBed.SegmentSize) + 100);
             kept = [.. written.SkipWhile(w => w != first)];
-            using DiskFault deleting = _disk.Block(DiskOperations.Delete, "seg.");
+            using DiskFault deleting = _disk.Block(DiskOperations.Delete | DiskOperations.Rename, "seg.");
             log.TruncateBefore(first.Ref.Address);
             await deleting.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
             // The first file goes only after both slots say where the log begins now.
@@ -54,7 +54,7 @@ public class TruncationTests
         await using (FasterRecordLog log = LogBed.Open(_disk))
         {
             await log.FillAsync(3 * LogBed.SegmentSize);
-            using DiskFault deleting = _disk.Block(DiskOperations.Delete, "seg.0000000000");
+            using DiskFault deleting = _disk.Block(DiskOperations.Delete | DiskOperations.Rename, "seg.0000000000");
             log.TruncateBefore(log.TailAddress);
             await deleting.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
             begin = log.BeginAddress;

@@ -167,7 +167,7 @@ public class SegmentStockTests
     }
 
     [Theory]
-    // Mail has used nothing of the segment before, an eighth, half of it, or waits for room.
+    // Of a segment in eight pieces, while the next one is filled, mail takes nothing, an eighth, half, or all.
     [InlineData(0, 7)]
     [InlineData(Piece, 6)]
     [InlineData(4 * Piece, 0)]
@@ -176,13 +176,15 @@ public class SegmentStockTests
     {
         const int Eight = 8 * Piece;
         WatchedBackground background = new();
+        long tail = 0;
         using var store = new SegmentStore(_disk, "/log", Eight);
-        using (SegmentStock stock = Stock(store, background: background, tail: () => used))
+        using (SegmentStock stock = Stock(store, background: background, tail: () => Volatile.Read(ref tail)))
         {
             stock.Start();
             AwaitCapacity(stock, 2 * Eight);
             // Segment 0 takes one of two spares, and a third is made: mail has this segment until it is ready.
             int before = background.Pauses.Length;
+            _disk.Before = (operation, path) => Volatile.Write(ref tail, operation == DiskOperations.Flush && path.Contains("filling", StringComparison.Ordinal) ? used : tail);
             stock.Provide(0);
             AwaitCapacity(stock, 3 * Eight);
             Assert.Equal(pauses, background.Pauses.Length - before);
