@@ -5,7 +5,7 @@ using Microsoft.Extensions.Logging;
 namespace HighPerfMta.Queue.Log;
 
 /// <summary>
-/// The keeper: a thread of its own that tells changes of condition, starts a new run after a failure, and deletes what was truncated. Whatever
+/// The keeper: a thread of its own that tells changes of condition, starts a new run after a failure, and gives up what was truncated. Whatever
 /// may block on the disk and is not a commit happens here.
 /// </summary>
 public sealed partial class FasterRecordLog

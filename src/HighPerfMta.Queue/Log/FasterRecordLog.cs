@@ -46,7 +46,9 @@ public sealed partial class FasterRecordLog : IRecordLog
         Damage = files.Scan.Damage.ConvertAll(static f => f.Range);
         _begin = files.Begin;
         _truncateTo = files.Begin;
-        _stock = new SegmentStock(disk, _store, options.ReadySegments, options.DiskLowWater, Wake, logger, AppendedEnd, time, background);
+        // A record may go to the next page, and one page beyond it is asked for (CapacityFor): where a page is a whole segment, that is one segment more.
+        int ready = Math.Max(2, options.ReadySegments) + (int)(_pageSize / _store.SegmentSize);
+        _stock = new SegmentStock(disk, _store, ready, options.DiskLowWater, Wake, logger, AppendedEnd, time, background);
         _setup = new EngineSetup(
             _store, _stock, files.Slots, _pageSize, MemoryFor(options.Memory, _pageSize), files.Superblock.Salt, options.Sync, time, background)
         {
@@ -192,6 +194,11 @@ public sealed partial class FasterRecordLog : IRecordLog
 
             // Room comes from writing, and nobody else may be asking for it.
             engine.CommitSoon();
+            if (!fits)
+            {
+                _stock.Want(CapacityFor(engine, type, payload.Length));
+            }
+
             try
             {
                 await (fits ? room : capacity).WithinAsync(left, _time, cancellation);
@@ -219,13 +226,11 @@ public sealed partial class FasterRecordLog : IRecordLog
     /// Whether segments are ready for the record wherever it lands. The last ready segment is for the records that end or defer messages:
     /// they are what frees space.
     /// </summary>
-    private bool HasRoom(LogEngine engine, RecordType type, int length)
-    {
-        long end = engine.Tail + RecordHeader.Footprint(length) + _pageSize;
-        return MayUseReserve(type)
-            ? end <= _stock.CapacityEnd
-            : !_stock.LowSpace && end <= _stock.CapacityEnd - _store.SegmentSize;
-    }
+    private bool HasRoom(LogEngine engine, RecordType type, int length) =>
+        (MayUseReserve(type) || !_stock.LowSpace) && CapacityFor(engine, type, length) <= _stock.CapacityEnd;
+
+    private long CapacityFor(LogEngine engine, RecordType type, int length) =>
+        engine.Tail + RecordHeader.Footprint(length) + _pageSize + (MayUseReserve(type) ? 0 : _store.SegmentSize);
 
     /// <summary>For the stock, which begins before the first run of the log.</summary>
     private long AppendedEnd()

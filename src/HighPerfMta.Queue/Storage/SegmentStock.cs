@@ -48,6 +48,7 @@ internal sealed class SegmentStock : IDisposable
     private long _fillTime;
     private long _provided;
     private long _waitUntil;
+    private long _wanted;
     private long _pokeAt = long.MaxValue;
 
     /// <param name="disk">The disk.</param>
@@ -105,7 +106,7 @@ internal sealed class SegmentStock : IDisposable
         }
 
         Refresh();
-        while (WantsSpare(1) && TryMake())
+        while (ReadySpares() < 1 && TryMake())
         {
         }
 
@@ -159,35 +160,65 @@ internal sealed class SegmentStock : IDisposable
         }
     }
 
+    /// <summary>Says that somebody waits until <see cref="CapacityEnd"/> is at the address: no old segment is waited for then.</summary>
+    public void Want(long end)
+    {
+        lock (_gate)
+        {
+            if (end <= _wanted)
+            {
+                return;
+            }
+
+            _wanted = end;
+        }
+
+        Poke();
+    }
+
     /// <summary>Takes all segments below the given one from the log, but never its last: they are used again where spares are missing, and deleted otherwise.</summary>
     /// <returns>How many.</returns>
-    /// <exception cref="DiskException">One could be neither renamed nor deleted; it is still there.</exception>
+    /// <exception cref="DiskException">One could not be deleted; it is still there.</exception>
     public int TakeBack(int segment)
     {
         int count = 0;
         while (_store.FirstBelow(segment) is >= 0 and int first)
         {
-            if (!WantsOld() || !IsWhole(first))
+            if (!WantsOld() || !IsWhole(first) || !TryReuse(first))
             {
                 _store.Delete(first);
-            }
-            else
-            {
-                string old = PathOf(FillingPrefix, Interlocked.Increment(ref _counter));
-                if (_store.Release(first, old))
-                {
-                    KeepOld(old);
-                }
-                else
-                {
-                    TryDelete(old);
-                }
             }
 
             count++;
         }
 
         return count;
+    }
+
+    private bool TryReuse(int first)
+    {
+        string old = PathOf(FillingPrefix, Interlocked.Increment(ref _counter));
+        bool isFree;
+        try
+        {
+            isFree = _store.Release(first, old);
+        }
+        catch (DiskException e)
+        {
+            _logger.LogDebug("A needless log segment could not be renamed: {Cause}", e.Message);
+            return false;
+        }
+
+        if (isFree)
+        {
+            KeepOld(old);
+        }
+        else
+        {
+            TryDelete(old);
+        }
+
+        return true;
     }
 
     // The segment before the one that begins now will be needless soon, most often: where mail is slow enough a new file is made only when half of this one is used.
@@ -205,7 +236,7 @@ internal sealed class SegmentStock : IDisposable
     {
         lock (_gate)
         {
-            return _old.Count == 0 && _spares.Count > 0 && _tail() < Volatile.Read(ref _waitUntil);
+            return _old.Count == 0 && _spares.Count > 0 && _wanted <= _capacityEnd && _tail() < Volatile.Read(ref _waitUntil);
         }
     }
 
@@ -336,7 +367,7 @@ internal sealed class SegmentStock : IDisposable
         while (!stop)
         {
             // Below the low water mark one spare is still made: the records that end messages need it.
-            stop = !WantsSpare(HasRoomForSpare() ? _target : 1) || AwaitsOld() || !TryMake() || Volatile.Read(ref _stopping);
+            stop = ReadySpares() >= (HasRoomForSpare() ? _target : 1) || AwaitsOld() || !TryMake() || Volatile.Read(ref _stopping);
             bool roomy = HasRoom(out bool low);
             if (low && ReadySpares() > 0)
             {
@@ -356,8 +387,6 @@ internal sealed class SegmentStock : IDisposable
             return roomy || (!low && _old.Count > 0);
         }
     }
-
-    private bool WantsSpare(int target) => ReadySpares() < target;
 
     private int ReadySpares()
     {
@@ -385,6 +414,7 @@ internal sealed class SegmentStock : IDisposable
 
     private bool TryMake()
     {
+        Interlocked.Increment(ref _filling);
         try
         {
             string? spare = Fill(LeaveTurns);
@@ -401,6 +431,10 @@ internal sealed class SegmentStock : IDisposable
             SetLowSpace(true);
             return false;
         }
+        finally
+        {
+            Interlocked.Decrement(ref _filling);
+        }
     }
 
     private string Fill() => Fill(static (_, _, _) => true)!;
@@ -409,13 +443,18 @@ internal sealed class SegmentStock : IDisposable
     /// <returns>The path of the spare; null: it was ended.</returns>
     private string? Fill(Func<long, long, TimeSpan, bool> goesOn)
     {
-        Interlocked.Increment(ref _filling);
         string? old = TakeOld();
         long number = Interlocked.Increment(ref _counter);
         string filling = old ?? PathOf(FillingPrefix, number);
         string spare = PathOf(SparePrefix, number);
         try
         {
+            if (old is not null)
+            {
+                // Before the first zero: no power failure may bring it back under the name of a segment, empty, beside others that are older.
+                _disk.SyncDirectory(_store.Directory);
+            }
+
             if (!WriteZeros(filling, old is null ? DiskFileMode.CreateNew : DiskFileMode.OpenExisting, goesOn))
             {
                 TryDelete(filling);
@@ -432,10 +471,6 @@ internal sealed class SegmentStock : IDisposable
             // It has this name when only the sync failed.
             TryDelete(spare);
             throw;
-        }
-        finally
-        {
-            Interlocked.Decrement(ref _filling);
         }
     }
 

@@ -93,11 +93,24 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
     {
         try
         {
-            return Contains(segment) ? Open(segment).Length : -1;
+            return Contains(segment) ? LengthOfFile(segment) : -1;
         }
         catch (DiskException e) when (e.Errno == DiskException.NotFound)
         {
             return -1;
+        }
+    }
+
+    private long LengthOfFile(int segment)
+    {
+        try
+        {
+            return Open(segment).Length;
+        }
+        catch (ObjectDisposedException)
+        {
+            // As below.
+            return Open(segment).Length;
         }
     }
 
@@ -139,17 +152,31 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
 
         // Outside the lock: a disk that does not answer must not hold up those who write to other segments.
         SegmentFile opened = new(disk.Open(PathOf(segment), mode));
+        SegmentFile? kept = Keep(segment, opened);
+        if (kept != opened)
+        {
+            opened.Dispose();
+        }
+
+        return kept ?? throw new DiskException("open", PathOf(segment), DiskException.NotFound);
+    }
+
+    /// <summary>The file that the cache has of the segment from now on; null: the segment was given up meanwhile.</summary>
+    private SegmentFile? Keep(int segment, SegmentFile opened)
+    {
         lock (_gate)
         {
-            bool deleted = _segments.Count > 0 && segment < _segments.Min;
-            if (deleted || _open.TryGetValue(segment, out file))
+            if (_segments.Count > 0 && segment < _segments.Min)
             {
-                opened.Dispose();
-                return file ?? throw new DiskException("open", PathOf(segment), DiskException.NotFound);
+                return null;
             }
 
-            file = opened;
-            _open[segment] = file;
+            if (_open.TryGetValue(segment, out SegmentFile? file))
+            {
+                return file;
+            }
+
+            _open[segment] = opened;
             _openOrder.Enqueue(segment);
             // The last two are being written to: closing one would fail the write.
             while (_openOrder.Count > MaxOpenFiles && _openOrder.TryDequeue(out int oldest))
@@ -164,7 +191,7 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
                 }
             }
 
-            return file;
+            return opened;
         }
     }
 

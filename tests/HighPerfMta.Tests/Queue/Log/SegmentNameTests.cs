@@ -237,7 +237,6 @@ public class SegmentNameTests
         return all;
     }
 
-    /// <summary>Completes when the disk is asked to delete the file.</summary>
     /// <summary>Ends when the log gives up the segment.</summary>
     private Task Leaves(string path)
     {

@@ -1,5 +1,6 @@
 using HighPerfMta.Queue.Log;
 using HighPerfMta.TestKit;
+using Microsoft.Extensions.Time.Testing;
 
 namespace HighPerfMta.Tests.Queue.Log;
 
@@ -67,6 +68,34 @@ public class TruncationTests
         Written next = await again.AppendDurablyAsync(1, 10);
         Assert.True(next.Ref.Address > 3 * LogBed.SegmentSize);
     }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public async Task Segments_of_few_pages_are_made_while_nothing_is_truncated(int pages)
+    {
+        const int Segments = 20;
+        await using FasterRecordLog log = LogBed.Open(_disk, LogBed.Options() with { SegmentSize = pages * LogBed.PageSize, ReopenInterval = TimeSpan.FromHours(1) });
+        List<Written> written = await log.FillAsync(Segments * pages * LogBed.PageSize).WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
+        Assert.True(written[^1].Ref.Address > (Segments - 1) * pages * LogBed.PageSize);
+    }
+
+    [Fact]
+    public async Task The_next_segment_is_made_when_half_of_one_is_full_and_nobody_waits_for_it()
+    {
+        FakeTimeProvider time = new();
+        await using FasterRecordLog log = LogBed.Open(_disk, LogBed.Options() with { ReopenInterval = TimeSpan.FromHours(1) }, time);
+        await log.FillAsync(LogBed.SegmentSize + 1000);
+        AwaitSpares(2);
+        time.Advance(TimeSpan.FromSeconds(1));
+        await log.FillAsync((2 * LogBed.SegmentSize) + 1000);
+        AwaitSpares(1);
+        await log.FillAsync((5 * LogBed.SegmentSize / 2) + 1000);
+        AwaitSpares(2);
+    }
+
+    private void AwaitSpares(int count) =>
+        Assert.True(SpinWait.SpinUntil(() => _disk.AllFiles().Count(static f => f.Contains("spare.", StringComparison.Ordinal)) == count, LogBed.Patience));
 
     private static async Task AssertBeginsAsync(FaultyDisk disk, List<Written> kept)
     {

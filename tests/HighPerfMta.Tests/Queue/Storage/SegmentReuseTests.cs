@@ -131,6 +131,77 @@ public sealed class SegmentReuseTests : IDisposable
     }
 
     [Fact]
+    public async Task It_may_still_be_read_although_its_file_was_closed_for_others_and_opened_again()
+    {
+        using SegmentStore store = new(_disk, "/many", 1024);
+        _disk.CreateDirectory("/many");
+        for (int segment = 0; segment < 300; segment++)
+        {
+            using IDiskFile file = _disk.Open(store.PathOf(segment), DiskFileMode.CreateNew);
+            file.Write(0, Mail.AsSpan(0, 1024));
+        }
+
+        store.Load();
+        using DiskFault disk = _disk.Block(DiskOperations.Read, "/many/seg.0000000000");
+        byte[] read = new byte[1024];
+        Task<int> reading = Task.Run(() => store.Read(0, read), TestContext.Current.CancellationToken);
+        await disk.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
+        for (int segment = 1; segment < 300; segment++)
+        {
+            store.Open(segment);
+        }
+
+        Assert.Equal(1024, store.LengthOf(0));
+        Assert.False(store.Release(0, "/many/filling.0"));
+        Assert.True(store.Release(1, "/many/filling.1"));
+        disk.Dispose();
+        Assert.Equal(1024, await reading.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken));
+        Assert.Equal(Mail[..1024], read);
+    }
+
+    [Fact]
+    public async Task While_a_new_file_is_filled_none_is_wanted()
+    {
+        Enter(1);
+        _tail = 2 * Size;
+        using DiskFault disk = _disk.Block(DiskOperations.Flush, "filling");
+        _stock.Poke();
+        Task filling = Task.Run(_background.Run, TestContext.Current.CancellationToken);
+        await disk.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
+        Assert.Equal(1, _stock.TakeBack(1));
+        Assert.Equal(["/log/seg.0000000000"], _deleted);
+        disk.Dispose();
+        await filling.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
+        Assert.Equal(4 * Size, _stock.CapacityEnd);
+    }
+
+    [Fact]
+    public void Whoever_waits_for_capacity_ends_the_waiting_for_an_old_one()
+    {
+        Enter(1);
+        Assert.Equal(3 * Size, _stock.CapacityEnd);
+        _stock.Want((3 * Size) + 1);
+        _background.Run();
+        Assert.Equal(4 * Size, _stock.CapacityEnd);
+        // Said before mail enters the segment, it holds as well.
+        _stock.Want((4 * Size) + 1);
+        Enter(2);
+        Assert.Equal(5 * Size, _stock.CapacityEnd);
+        Enter(3);
+        Assert.Equal(5 * Size, _stock.CapacityEnd);
+    }
+
+    [Fact]
+    public void What_cannot_be_renamed_is_deleted()
+    {
+        Enter(1);
+        using DiskFault fault = _disk.Fail(DiskOperations.Rename, DiskException.InputOutput, "seg.");
+        Assert.Equal(1, _stock.TakeBack(1));
+        Assert.Equal(["/log/seg.0000000000"], _deleted);
+        Assert.False(_store.Contains(0));
+    }
+
+    [Fact]
     public void What_is_not_whole_is_deleted()
     {
         Enter(1);
@@ -186,6 +257,9 @@ public sealed class SegmentReuseTests : IDisposable
         Assert.True(_stock.Stop(LogBed.Patience));
         Assert.DoesNotContain(_disk.AllFiles(), static f => f.Contains("filling", StringComparison.Ordinal));
         Assert.Equal(3 * Size, _stock.CapacityEnd);
+        _stock.Provide(2);
+        Assert.Equal(1, _stock.TakeBack(2));
+        Assert.Equal("/log/seg.0000000001", _deleted[^1]);
     }
 
     [Fact]
