@@ -627,7 +627,8 @@ public sealed class Simulation
         {
             Advance(TimeSpan.FromMinutes(5));
             Check();
-            if (_life.Jobs().Count == 0 && _life.Queue.Statistics.UnwrittenStates == 0)
+            // What is still being sent will be jobs: the schedule begins for them only then.
+            if (_life.Jobs().Count == 0 && _life.Queue.Statistics.UnwrittenStates == 0 && _tasks.TrueForAll(static t => t.IsCompleted))
             {
                 break;
             }
