@@ -35,6 +35,11 @@ internal static class SourceCommand
         text.WriteLine(FormattableString.Invariant(
             $"{report.Accepted} accepted of {report.Attempted} in {report.Seconds} s = {report.AcceptedPerSecond}/s, {report.Refused} refused, {report.Failed} failed, {report.Connections} connections"));
         text.WriteLine("accepted " + Output.Of(report.LatencyMs));
+        if (report.OwnDelayMs is not null)
+        {
+            text.WriteLine("held up by this source " + Output.Of(report.OwnDelayMs));
+        }
+
         if (report.FirstRefusal is { } refusal)
         {
             text.WriteLine("first refusal: " + Clean(refusal));

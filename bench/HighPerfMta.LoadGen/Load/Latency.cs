@@ -10,9 +10,12 @@ internal sealed class Latency
 
     private readonly LongConcurrentHistogram _histogram = new(1, Highest, 3);
 
-    public void RecordSince(long startTimestamp)
+    public void RecordSince(long startTimestamp) => Record(Stopwatch.GetTimestamp() - startTimestamp);
+
+    /// <param name="ticks">Of the <see cref="Stopwatch"/>.</param>
+    public void Record(long ticks)
     {
-        var micros = (long)Stopwatch.GetElapsedTime(startTimestamp).TotalMicroseconds;
+        var micros = (long)Stopwatch.GetElapsedTime(0, ticks).TotalMicroseconds;
         _histogram.RecordValue(Math.Clamp(micros, 1, Highest));
     }
 

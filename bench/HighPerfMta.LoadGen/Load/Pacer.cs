@@ -8,9 +8,6 @@ namespace HighPerfMta.LoadGen.Load;
 /// </summary>
 internal sealed class Pacer : IDisposable
 {
-    /// <summary>A sender that was free may begin so late by the pacer's own doing; what is later than that counts as latency.</summary>
-    public static readonly long Grace = Stopwatch.Frequency / 500;
-
     private readonly Lock _lock = new();
     private readonly PriorityQueue<TaskCompletionSource, long> _waiting = new();
     private readonly Thread _thread;

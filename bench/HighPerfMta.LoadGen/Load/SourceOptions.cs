@@ -54,7 +54,10 @@ internal sealed record SourceOptions
     public Action<long, byte[]>? Accepted { get; init; }
 }
 
-/// <summary>What a source did. Latencies run from the intended send time to the final reply, and leave out the time to warm up.</summary>
+/// <summary>
+/// What a source did. Latencies run from the intended send time to the final reply, and leave out the time to warm up.
+/// <paramref name="OwnDelayMs"/>: with a rate, how long each of those messages waited for the source itself, which its latency leaves out.
+/// </summary>
 internal sealed record SourceReport(
     string Run,
     long Attempted,
@@ -67,4 +70,5 @@ internal sealed record SourceReport(
     long Connections,
     double Seconds,
     double AcceptedPerSecond,
-    LatencyFigures? LatencyMs);
+    LatencyFigures? LatencyMs,
+    LatencyFigures? OwnDelayMs);

@@ -29,6 +29,9 @@ internal sealed class SourceRunner
 
     public Latency Latency { get; } = new();
 
+    /// <summary>With a rate: how long messages waited for this source, not for the server.</summary>
+    public Latency OwnDelay { get; } = new();
+
     /// <summary>Sequence numbers that got a final 250.</summary>
     public SequenceSet AcceptedSet { get; } = new();
 
@@ -97,17 +100,8 @@ internal sealed class SourceRunner
         return true;
     }
 
-    /// <summary>Ends when a message with a rate is due; the time its latency runs from, which the pacer's own delay is not part of.</summary>
-    public async ValueTask<long> WaitUntilDueAsync(long intendedAt)
-    {
-        if (_pacer is null || intendedAt <= Stopwatch.GetTimestamp())
-        {
-            return intendedAt;
-        }
-
-        await _pacer.WaitUntilAsync(intendedAt);
-        return Math.Min(Stopwatch.GetTimestamp(), intendedAt + Pacer.Grace);
-    }
+    /// <summary>Ends when a message is due, a little late.</summary>
+    public Task WaitUntilDueAsync(long intendedAt) => _pacer?.WaitUntilAsync(intendedAt) ?? Task.CompletedTask;
 
     public void Opened(SmtpWire wire)
     {
@@ -126,6 +120,26 @@ internal sealed class SourceRunner
             Latency.RecordSince(intendedAt);
         }
 
+        CountAccepted(sequence);
+    }
+
+    /// <param name="sequence">Of the message.</param>
+    /// <param name="intendedAt">When it was due.</param>
+    /// <param name="arrivedAt">When its final reply arrived.</param>
+    /// <param name="own">What of that time it waited for this source.</param>
+    public void CountAccepted(long sequence, long intendedAt, long arrivedAt, long own)
+    {
+        if (IsWarm(intendedAt))
+        {
+            Latency.Record(arrivedAt - intendedAt - own);
+            OwnDelay.Record(own);
+        }
+
+        CountAccepted(sequence);
+    }
+
+    private void CountAccepted(long sequence)
+    {
         AcceptedSet.TryAdd(sequence);
         Interlocked.Increment(ref _accepted);
     }
@@ -169,7 +183,8 @@ internal sealed class SourceRunner
         _connections,
         Math.Round(elapsed.TotalSeconds, 3),
         Math.Round(_accepted / Math.Max(elapsed.TotalSeconds, 1e-6), 1),
-        Latency.Figures());
+        Latency.Figures(),
+        OwnDelay.Figures());
 
     private void CloseOverdue()
     {

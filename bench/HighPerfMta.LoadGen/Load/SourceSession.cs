@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net.Sockets;
 using System.Security.Authentication;
 using HighPerfMta.LoadGen.Smtp;
@@ -34,6 +35,10 @@ internal sealed class SourceSession
     private bool _taken;
     private bool _inFlight;
 
+    // With a rate. Free: since when this sender could have begun its next message. Late: how much later than that and than it was due it began.
+    private long _freeAt;
+    private long _late;
+
     public SourceSession(SourceRunner runner)
     {
         _runner = runner;
@@ -55,6 +60,11 @@ internal sealed class SourceSession
             try
             {
                 Arm(wire);
+                if (_options.Rate > 0)
+                {
+                    wire.TimeArrivals();
+                }
+
                 _runner.Opened(wire);
                 await socket.ConnectAsync(_options.Target, cancellation);
                 if (_options.Tls == LoadTls.Implicit)
@@ -75,6 +85,7 @@ internal sealed class SourceSession
             finally
             {
                 _runner.Closed(wire);
+                _freeAt = Math.Max(_freeAt, wire.ArrivedAt);
             }
         }
     }
@@ -95,7 +106,8 @@ internal sealed class SourceSession
         _taken = true;
         if (_options.Rate > 0)
         {
-            _intendedAt = await _runner.WaitUntilDueAsync(_intendedAt);
+            await _runner.WaitUntilDueAsync(_intendedAt);
+            _late = Stopwatch.GetTimestamp() - Math.Max(_intendedAt, _freeAt);
         }
 
         return !_runner.Stopping;
@@ -143,12 +155,18 @@ internal sealed class SourceSession
                 return;
             }
 
+            if (sent > 0)
+            {
+                wire.Begin();
+            }
+
             _runner.CountAttempt();
             _taken = false;
             _inFlight = true;
             Arm(wire);
             var more = _options.MessagesPerConnection == 0 || sent + 1 < _options.MessagesPerConnection;
             await SendMessageAsync(wire, more);
+            _freeAt = wire.ArrivedAt;
         }
     }
 
@@ -255,7 +273,7 @@ internal sealed class SourceSession
         var sequence = _sequence;
         var intendedAt = _intendedAt;
         var body = _options.Sizes.For(sequence);
-        new MessageMark(_options.Run, sequence, intendedAt).Write(_mark);
+        new MessageMark(_options.Run, sequence, intendedAt + Own(wire)).Write(_mark);
         var length = Join(body, out var rest);
         if (rest.IsEmpty && more && _pipeline > 1 && _options.Rate <= 0 && _runner.TryTake(out _sequence, out _intendedAt))
         {
@@ -276,7 +294,15 @@ internal sealed class SourceSession
         _inFlight = false;
         if (code == 250)
         {
-            _runner.CountAccepted(sequence, intendedAt);
+            if (_options.Rate > 0)
+            {
+                _runner.CountAccepted(sequence, intendedAt, wire.ArrivedAt, Own(wire));
+            }
+            else
+            {
+                _runner.CountAccepted(sequence, intendedAt);
+            }
+
             _options.Accepted?.Invoke(sequence, body.Hash(_mark));
         }
         else
@@ -284,6 +310,9 @@ internal sealed class SourceSession
             _runner.CountRefused(code, wire.LastLine);
         }
     }
+
+    /// <summary>How long the message has waited for this source itself; 0 without a rate, when it is due as soon as it can be sent.</summary>
+    private long Own(SmtpWire wire) => _options.Rate > 0 ? _late + wire.OwnTime : 0;
 
     /// <summary>Mark, head and, when all of it fits, the text, in the scratch buffer; what does not fit is left.</summary>
     private int Join(MessageBody body, out ReadOnlyMemory<byte> rest)
@@ -326,7 +355,7 @@ internal sealed class SourceSession
         Arm(wire);
     }
 
-    private static async ValueTask QuitAsync(SmtpWire wire)
+    private async ValueTask QuitAsync(SmtpWire wire)
     {
         await wire.SendAsync("QUIT\r\n"u8.ToArray());
         try
@@ -336,6 +365,7 @@ internal sealed class SourceSession
         catch (IOException)
         {
             // The goodbye decides nothing: every message before it has its reply.
+            _freeAt = Stopwatch.GetTimestamp();
         }
     }
 
@@ -356,6 +386,7 @@ internal sealed class SourceSession
         }
 
         _groupSent = false;
+        _freeAt = Stopwatch.GetTimestamp();
         if (!canceled)
         {
             await Task.WhenAny(Task.Delay(ReconnectPause, cancellation));

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net.Security;
 using System.Net.Sockets;
 using System.Runtime.CompilerServices;
@@ -21,6 +22,8 @@ internal sealed class SmtpWire : IDisposable
     private long _deadline = long.MaxValue;
     private bool _readsKeywords;
     private SslStream? _session;
+    private bool _tells;
+    private bool _answered;
 
     /// <param name="socket">Closed with the wire.</param>
     /// <param name="buffer">For replies; the caller's again when its last call here has ended.</param>
@@ -38,6 +41,22 @@ internal sealed class SmtpWire : IDisposable
 
     /// <summary>The last reply to EHLO had the keyword PIPELINING (RFC 2920 section 2).</summary>
     public bool Pipelining { get; private set; }
+
+    /// <summary>When the octets that were read last arrived here: in the kernel, after <see cref="TimeArrivals"/>, else when they were read. A <see cref="Stopwatch"/> timestamp.</summary>
+    public long ArrivedAt { get; private set; }
+
+    /// <summary>How long the peer waited for this end since <see cref="Begin"/>: from each arrival to the octets sent next. <see cref="Stopwatch"/> ticks.</summary>
+    public long OwnTime { get; private set; }
+
+    /// <summary>Asks the kernel when octets arrive. Before the connection is made.</summary>
+    public void TimeArrivals() => _tells = Arrivals.TryEnable(_socket);
+
+    /// <summary>Nothing is owed to the peer now: <see cref="OwnTime"/> begins at 0, and what passes before the next octets are sent does not count.</summary>
+    public void Begin()
+    {
+        OwnTime = 0;
+        _answered = false;
+    }
 
     /// <summary>Everything from here on goes through TLS. Whose certificate it is does not matter: the target is the tester's own.</summary>
     /// <exception cref="System.Security.Authentication.AuthenticationException">There is no session.</exception>
@@ -61,6 +80,12 @@ internal sealed class SmtpWire : IDisposable
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     public async ValueTask SendAsync(ReadOnlyMemory<byte> octets)
     {
+        if (_answered)
+        {
+            _answered = false;
+            OwnTime += Stopwatch.GetTimestamp() - ArrivedAt;
+        }
+
         if (_session is not null)
         {
             await _session.WriteAsync(octets).ConfigureAwait(false);
@@ -153,15 +178,40 @@ internal sealed class SmtpWire : IDisposable
             throw new IOException("the peer sent a reply line over 8 KiB");
         }
 
-        var read = _session is null
-            ? await _socket.ReceiveAsync(_buffer.AsMemory(_end), SocketFlags.None).ConfigureAwait(false)
-            : await _session.ReadAsync(_buffer.AsMemory(_end)).ConfigureAwait(false);
+        var read = _tells && _session is null ? await ReceiveTimedAsync().ConfigureAwait(false) : await ReceiveAsync().ConfigureAwait(false);
         if (read == 0)
         {
             throw new IOException("the peer closed the connection");
         }
 
         _end += read;
+        _answered = true;
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<int> ReceiveAsync()
+    {
+        var read = _session is null
+            ? await _socket.ReceiveAsync(_buffer.AsMemory(_end), SocketFlags.None).ConfigureAwait(false)
+            : await _session.ReadAsync(_buffer.AsMemory(_end)).ConfigureAwait(false);
+        ArrivedAt = Stopwatch.GetTimestamp();
+        return read;
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<int> ReceiveTimedAsync()
+    {
+        while (true)
+        {
+            // Of no octets: ends when there are some.
+            await _socket.ReceiveAsync(Memory<byte>.Empty, SocketFlags.None).ConfigureAwait(false);
+            var read = Arrivals.Receive(_socket, _buffer.AsSpan(_end), out var arrivedAt);
+            if (read >= 0)
+            {
+                ArrivedAt = arrivedAt;
+                return read;
+            }
+        }
     }
 
     private static bool IsDigit(byte octet) => octet is >= (byte)'0' and <= (byte)'9';
