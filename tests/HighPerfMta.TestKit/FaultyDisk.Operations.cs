@@ -187,6 +187,8 @@ public sealed partial class FaultyDisk
             }
         }
 
+        public void WriteBack(long offset, long length) => disk.Meet(DiskOperations.WriteBack, path);
+
         public void Flush()
         {
             disk.Meet(DiskOperations.Flush, path);

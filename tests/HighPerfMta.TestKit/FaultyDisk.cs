@@ -14,9 +14,10 @@ public enum DiskOperations
     SyncDirectory = 32,
     Rename = 64,
     Delete = 128,
+    WriteBack = 256,
 
     /// <summary>Everything that changes what is on the disk.</summary>
-    Changes = Write | Flush | SetLength | SyncDirectory | Rename | Delete,
+    Changes = Write | Flush | SetLength | SyncDirectory | Rename | Delete | WriteBack,
 }
 
 /// <summary>

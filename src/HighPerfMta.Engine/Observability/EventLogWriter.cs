@@ -1,7 +1,9 @@
 using System.Buffers;
 using System.Text.Json;
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Storage;
 using Microsoft.Extensions.Logging;
+using Microsoft.Win32.SafeHandles;
 
 namespace HighPerfMta.Engine.Observability;
 
@@ -15,6 +17,8 @@ public sealed partial class EventLogWriter : IEventLog, IAsyncDisposable
     /// <summary>Events gather this long before they are written, so that a busy server writes large pieces.</summary>
     private static readonly TimeSpan Gather = TimeSpan.FromMilliseconds(20);
 
+    private const int DiskPage = 4096;
+
     private readonly EventLogOptions _options;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
@@ -24,7 +28,9 @@ public sealed partial class EventLogWriter : IEventLog, IAsyncDisposable
     private ArrayBufferWriter<byte> _filling = new(64 << 10);
     private ArrayBufferWriter<byte> _spare = new(64 << 10);
     private readonly Utf8JsonWriter _json;
+    private readonly Action<SafeFileHandle, long, long> _writeBack;
     private FileStream? _file;
+    private long _sent;
     private bool _awake;
     private bool _closed;
     private long _dropped;
@@ -35,7 +41,14 @@ public sealed partial class EventLogWriter : IEventLog, IAsyncDisposable
     /// <exception cref="IOException">The folder or file cannot be made.</exception>
     /// <exception cref="UnauthorizedAccessException">As above.</exception>
     public EventLogWriter(EventLogOptions options, TimeProvider time, ILogger logger)
+        : this(options, time, logger, Writeback.Start)
     {
+    }
+
+    /// <param name="writeBack">Given a file, an offset and a length: begins to send those octets to the disk.</param>
+    internal EventLogWriter(EventLogOptions options, TimeProvider time, ILogger logger, Action<SafeFileHandle, long, long> writeBack)
+    {
+        _writeBack = writeBack;
         ArgumentNullException.ThrowIfNull(options);
         _options = options;
         _time = time;
@@ -232,6 +245,7 @@ public sealed partial class EventLogWriter : IEventLog, IAsyncDisposable
             }
 
             await _file!.WriteAsync(lines);
+            SendOn(_file);
             if (_failing)
             {
                 _failing = false;
@@ -248,6 +262,17 @@ public sealed partial class EventLogWriter : IEventLog, IAsyncDisposable
             }
 
             await CloseAsync();
+        }
+    }
+
+    // Whole pages: one that is not full yet would be sent twice.
+    private void SendOn(FileStream file)
+    {
+        long end = file.Position / DiskPage * DiskPage;
+        if (end - _sent >= Writeback.Piece)
+        {
+            _writeBack(file.SafeFileHandle, _sent, end - _sent);
+            _sent = end;
         }
     }
 
@@ -289,11 +314,14 @@ public sealed partial class EventLogWriter : IEventLog, IAsyncDisposable
                 _file.WriteByte((byte)'\n');
             }
         }
+
+        _sent = _file.Position / DiskPage * DiskPage;
     }
 
     private void OpenNew()
     {
         _file = Open(Path.Combine(_options.Folder, EventLogFiles.NameFor(_time.GetUtcNow())), FileMode.Append);
+        _sent = _file.Position / DiskPage * DiskPage;
         IReadOnlyList<string> files = EventLogFiles.List(_options.Folder);
         for (int i = 0; i < files.Count - _options.Files; i++)
         {

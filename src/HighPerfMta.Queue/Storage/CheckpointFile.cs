@@ -120,15 +120,28 @@ public sealed class CheckpointWriter : IDisposable
     {
         _names = names.Length;
         _namesSum = Crc32C.Compute(Crc32C.Seed(_salt), names);
-        _file!.Write(CheckpointFile.HeaderSize, names);
+        Put(CheckpointFile.HeaderSize, names);
     }
 
     /// <summary>One block of <see cref="CheckpointFile.BlockSize"/> bytes.</summary>
     public void AppendBlock(ReadOnlySpan<byte> block)
     {
         ArgumentOutOfRangeException.ThrowIfNotEqual(block.Length, CheckpointFile.BlockSize);
-        _file!.Write(CheckpointFile.BlocksAt(_names) + ((long)_sums.Count * CheckpointFile.BlockSize), block);
+        Put(CheckpointFile.BlocksAt(_names) + ((long)_sums.Count * CheckpointFile.BlockSize), block);
         _sums.Add(Crc32C.Compute(Crc32C.Seed(_salt), block));
+    }
+
+    // Piece by piece: the flush at the end would send the whole table at once, and commits would wait for it.
+    private void Put(long offset, ReadOnlySpan<byte> data)
+    {
+        while (!data.IsEmpty)
+        {
+            int count = Math.Min(data.Length, Writeback.Piece);
+            _file!.Write(offset, data[..count]);
+            _file.WriteBack(offset, count);
+            offset += count;
+            data = data[count..];
+        }
     }
 
     /// <summary>Makes it the log's checkpoint.</summary>

@@ -64,6 +64,14 @@ public interface IDiskFile : IDisposable
     /// <summary>Writes all of the data.</summary>
     void Write(long offset, ReadOnlySpan<byte> data);
 
+    /// <summary>
+    /// Hands those octets to the device and waits until it has them, so that a flush of much that was written does not hold up the flushes of other files. Nothing is durable by it; a file system that has
+    /// no such call does nothing.
+    /// </summary>
+    void WriteBack(long offset, long length)
+    {
+    }
+
     /// <summary>Returns when everything written is on stable storage (fdatasync).</summary>
     void Flush();
 

@@ -230,6 +230,15 @@ public sealed partial class OsDisk : IDisk
             }
         }
 
+        public void WriteBack(long offset, long length)
+        {
+            int error = Writeback.Complete(handle, offset, length);
+            if (error != 0)
+            {
+                throw new DiskException("sync_file_range", path, error);
+            }
+        }
+
         public void Flush()
         {
             if (OperatingSystem.IsLinux())

@@ -354,7 +354,7 @@ public sealed class Simulation
             return;
         }
 
-        DiskOperations operations = (DiskOperations)(1 << _random.Next(8));
+        DiskOperations operations = (DiskOperations)(1 << _random.Next(9));
         int errno = _random.Next(2) == 0 ? 5 : 28;
         string path = _random.Next(5) switch { 0 => "/commits", 1 => "/seg.", 2 => "/spare.", 3 => "/checkpoint", _ => "" };
         _faults.Add(_life.Disk.Fail(operations, errno, path, _random.Next(20)));

@@ -2,7 +2,9 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using HighPerfMta.Engine.Observability;
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.Queue.Storage;
 using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Win32.SafeHandles;
 
 namespace HighPerfMta.Tests.Engine.Observability;
 
@@ -229,6 +231,44 @@ public sealed class EventLogTests : IDisposable
             Assert.Fail(e.ToJsonString());
         }
     }
+
+    [Fact]
+    public async Task The_disk_gets_events_in_pieces_of_whole_pages_and_each_octet_once()
+    {
+        List<(string Path, long Offset, long Length)> sent = [];
+        EventLogOptions options = Options with { FileSize = 3 * Writeback.Piece };
+        FileStream earlier = File.Create(Path.Combine(_folder, EventLogFiles.NameFor(Now)));
+        earlier.SetLength(5000);
+        await earlier.DisposeAsync();
+        await using (EventLogWriter log = new(options, TimeProvider.System, NullLogger.Instance, (file, offset, length) => sent.Add((Name(file), offset, length))))
+        {
+            for (int i = 0; i < 20_000; i++)
+            {
+                log.Write(Event(i));
+                if (i % 100 == 0)
+                {
+                    await log.FlushAsync();
+                }
+            }
+        }
+
+        string[] files = [.. Directory.GetFiles(_folder).Order(StringComparer.Ordinal)];
+        Assert.True(files.Length > 2);
+        foreach (string path in files)
+        {
+            long end = path == files[0] ? 4096 : 0;
+            foreach ((_, long offset, long length) in sent.Where(s => s.Path == path))
+            {
+                Assert.Equal((end, 0L), (offset, length % 4096));
+                Assert.InRange(length, Writeback.Piece, 2 * Writeback.Piece);
+                end += length;
+            }
+
+            Assert.InRange(new FileInfo(path).Length - end, 0, Writeback.Piece + 4096);
+        }
+    }
+
+    private static string Name(SafeFileHandle file) => File.ResolveLinkTarget($"/proc/self/fd/{file.DangerousGetHandle()}", returnFinalTarget: false)!.FullName;
 
     private EventLogOptions Options => new() { Folder = _folder };
 

@@ -161,6 +161,40 @@ public class CheckpointFileTests
 
     private CheckpointWriter Begin(long address) => new(_disk, Folder, Salt, address, static () => { });
 
+    [Fact]
+    public void The_device_gets_it_piece_by_piece_as_it_is_written()
+    {
+        List<DiskOperations> seen = [];
+        _disk.Before = (operation, path) =>
+        {
+            if (path.Contains(CheckpointFile.NewFileName, StringComparison.Ordinal))
+            {
+                seen.Add(operation);
+            }
+        };
+
+        Write(1000, 3, Writeback.Piece + 1);
+
+        int pieces = 2 + (3 * CheckpointFile.BlockSize / Writeback.Piece);
+        List<DiskOperations> puts = seen[seen.IndexOf(DiskOperations.Write)..(seen.LastIndexOf(DiskOperations.WriteBack) + 1)];
+        Assert.Equal(Enumerable.Range(0, pieces).SelectMany(static _ => (DiskOperations[])[DiskOperations.Write, DiskOperations.WriteBack]), puts);
+    }
+
+    [Fact]
+    public void Octets_that_the_device_did_not_take_are_an_error_though_the_flush_would_succeed()
+    {
+        Write(1000, 1, 10);
+        using (CheckpointWriter writer = Begin(3000))
+        {
+            writer.AppendNames(Octets(10, 99));
+            using DiskFault fault = _disk.Fail(DiskOperations.WriteBack, DiskException.InputOutput);
+            Assert.Equal(DiskException.InputOutput, Assert.Throws<DiskException>(() => writer.AppendBlock(Octets(CheckpointFile.BlockSize, 0))).Errno);
+        }
+
+        using CheckpointReader reader = Open()!;
+        Assert.Equal(1000, reader.Address);
+    }
+
     private void Write(long address, int blocks, int names)
     {
         using CheckpointWriter writer = Begin(address);

@@ -30,6 +30,23 @@ public sealed class OsDiskTests : IDisposable
     }
 
     [Fact]
+    public void Octets_handed_to_the_device_are_still_there_and_a_device_without_the_call_is_no_error()
+    {
+        using IDiskFile file = _disk.Open(Path.Combine(_directory, "file"), DiskFileMode.CreateNew);
+        byte[] octets = new byte[10_000];
+        new Random(1).NextBytes(octets);
+        file.Write(0, octets);
+        file.WriteBack(0, 8192);
+        file.WriteBack(8192, 100_000);
+        byte[] read = new byte[octets.Length];
+        Assert.Equal(octets.Length, file.Read(0, read));
+        Assert.Equal(octets, read);
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "needs /dev/null");
+        using IDiskFile none = _disk.Open("/dev/null", DiskFileMode.OpenExisting);
+        none.WriteBack(0, 4096);
+    }
+
+    [Fact]
     public void Reads_and_writes_are_positional_and_stop_at_the_end()
     {
         string path = Path.Combine(_directory, "file");
