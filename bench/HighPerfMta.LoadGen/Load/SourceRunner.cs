@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using System.Net.Sockets;
 using HighPerfMta.LoadGen.Smtp;
 
 namespace HighPerfMta.LoadGen.Load;
@@ -53,6 +54,13 @@ internal sealed class SourceRunner
         _startedAt = start;
         using var pacer = Options.Rate > 0 ? new Pacer() : null;
         _pacer = pacer;
+        using var clock = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
+        if (Options.Rate > 0)
+        {
+            // As long as one socket asks for times of arrival, none of the connections is the first to.
+            Arrivals.TryEnable(clock);
+        }
+
         using var end = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         if (Options.Duration is { } duration)
         {
@@ -160,14 +168,14 @@ internal sealed class SourceRunner
     }
 
     /// <summary>A session that has ended found nothing left to send: those that still wait for their turn have nothing to wait for.</summary>
-    private static async Task RunSessionAsync(SourceSession session, TimeSpan delay, CancellationTokenSource ramp, CancellationToken end)
+    private async Task RunSessionAsync(SourceSession session, TimeSpan delay, CancellationTokenSource ramp, CancellationToken end)
     {
         if (delay > TimeSpan.Zero)
         {
             await Task.WhenAny(Task.Delay(delay, ramp.Token));
         }
 
-        await session.RunAsync(end);
+        await session.RunAsync(_startedAt + (long)(delay.TotalSeconds * Stopwatch.Frequency), end);
         await ramp.CancelAsync();
     }
 

@@ -50,8 +50,11 @@ internal sealed class SourceSession
         _scratch = new byte[Math.Min(JoinLimit, _options.Sizes.Largest + (_options.Sizes.Largest / 16)) + 1024];
     }
 
-    public async Task RunAsync(CancellationToken cancellation)
+    /// <param name="freeAt">When this sender is to begin.</param>
+    /// <param name="cancellation">Ends the run.</param>
+    public async Task RunAsync(long freeAt, CancellationToken cancellation)
     {
+        _freeAt = freeAt;
         while (await TakeAsync())
         {
             using var socket = new Socket(_options.Target.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
@@ -85,7 +88,7 @@ internal sealed class SourceSession
             finally
             {
                 _runner.Closed(wire);
-                _freeAt = Math.Max(_freeAt, wire.ArrivedAt);
+                _freeAt = Math.Max(_freeAt, wire.FreeAt);
             }
         }
     }
@@ -166,7 +169,7 @@ internal sealed class SourceSession
             Arm(wire);
             var more = _options.MessagesPerConnection == 0 || sent + 1 < _options.MessagesPerConnection;
             await SendMessageAsync(wire, more);
-            _freeAt = wire.ArrivedAt;
+            _freeAt = wire.FreeAt;
         }
     }
 
@@ -273,6 +276,7 @@ internal sealed class SourceSession
         var sequence = _sequence;
         var intendedAt = _intendedAt;
         var body = _options.Sizes.For(sequence);
+        wire.CountOwnTime();
         new MessageMark(_options.Run, sequence, intendedAt + Own(wire)).Write(_mark);
         var length = Join(body, out var rest);
         if (rest.IsEmpty && more && _pipeline > 1 && _options.Rate <= 0 && _runner.TryTake(out _sequence, out _intendedAt))
@@ -386,11 +390,12 @@ internal sealed class SourceSession
         }
 
         _groupSent = false;
-        _freeAt = Stopwatch.GetTimestamp();
         if (!canceled)
         {
             await Task.WhenAny(Task.Delay(ReconnectPause, cancellation));
         }
+
+        _freeAt = Stopwatch.GetTimestamp();
     }
 
     private void FormatGroup(long sequence)

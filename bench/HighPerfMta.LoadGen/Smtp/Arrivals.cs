@@ -16,7 +16,7 @@ internal static unsafe partial class Arrivals
     private const int TryAgain = 11;
     private const int Interrupted = 4;
 
-    /// <summary>False: this system has no such time.</summary>
+    /// <summary>False: this system has no such time. The kernel takes times only while some socket has asked for them, and begins a little after the first did.</summary>
     public static bool TryEnable(Socket socket)
     {
         if (!OperatingSystem.IsLinux() || !Environment.Is64BitProcess)
@@ -24,8 +24,15 @@ internal static unsafe partial class Arrivals
             return false;
         }
 
-        socket.SetRawSocketOption(SocketLevel, TimestampNs, [1, 0, 0, 0]);
-        return true;
+        try
+        {
+            socket.SetRawSocketOption(SocketLevel, TimestampNs, [1, 0, 0, 0]);
+            return true;
+        }
+        catch (SocketException)
+        {
+            return false;
+        }
     }
 
     /// <summary>Reads what is there. Of a socket for which <see cref="TryEnable"/> was true.</summary>
@@ -42,13 +49,14 @@ internal static unsafe partial class Arrivals
             var vector = new Vector { Base = octets, Length = (nuint)buffer.Length };
             var message = new Header { Vectors = &vector, VectorCount = 1, Control = control, ControlLength = 64 };
             var read = Native.Receive(socket.SafeHandle, ref message, DontWait);
-            arrivedAt = Stopwatch.GetTimestamp();
             if (read >= 0)
             {
-                arrivedAt -= Age(message);
+                var age = Age(message);
+                arrivedAt = Stopwatch.GetTimestamp() - age;
                 return (int)read;
             }
 
+            arrivedAt = 0;
             var error = Marshal.GetLastPInvokeError();
             return error is TryAgain or Interrupted ? -1 : throw new SocketException(error == 104 ? (int)SocketError.ConnectionReset : (int)SocketError.SocketError);
         }

@@ -24,6 +24,8 @@ internal sealed class SmtpWire : IDisposable
     private SslStream? _session;
     private bool _tells;
     private bool _answered;
+    private long _sendBegan;
+    private long _sendEnded;
 
     /// <param name="socket">Closed with the wire.</param>
     /// <param name="buffer">For replies; the caller's again when its last call here has ended.</param>
@@ -45,8 +47,21 @@ internal sealed class SmtpWire : IDisposable
     /// <summary>When the octets that were read last arrived here: in the kernel, after <see cref="TimeArrivals"/>, else when they were read. A <see cref="Stopwatch"/> timestamp.</summary>
     public long ArrivedAt { get; private set; }
 
+    /// <summary>Since when the peer waits for this end: the last reply has arrived and everything before it was sent. A <see cref="Stopwatch"/> timestamp.</summary>
+    public long FreeAt => Math.Max(ArrivedAt, _sendEnded);
+
     /// <summary>How long the peer waited for this end since <see cref="Begin"/>: from each arrival to the octets sent next. <see cref="Stopwatch"/> ticks.</summary>
     public long OwnTime { get; private set; }
+
+    /// <summary>Adds to <see cref="OwnTime"/> what has passed since the last reply; once for each reply.</summary>
+    public void CountOwnTime()
+    {
+        if (_answered)
+        {
+            _answered = false;
+            OwnTime += Stopwatch.GetTimestamp() - ArrivedAt;
+        }
+    }
 
     /// <summary>Asks the kernel when octets arrive. Before the connection is made.</summary>
     public void TimeArrivals() => _tells = Arrivals.TryEnable(_socket);
@@ -67,6 +82,8 @@ internal sealed class SmtpWire : IDisposable
             throw new IOException("the peer sent more than its reply before TLS");
         }
 
+        CountOwnTime();
+
         _session = new SslStream(new NetworkStream(_socket));
         await _session.AuthenticateAsClientAsync(new SslClientAuthenticationOptions
         {
@@ -80,22 +97,21 @@ internal sealed class SmtpWire : IDisposable
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     public async ValueTask SendAsync(ReadOnlyMemory<byte> octets)
     {
-        if (_answered)
-        {
-            _answered = false;
-            OwnTime += Stopwatch.GetTimestamp() - ArrivedAt;
-        }
-
+        CountOwnTime();
+        _sendBegan = Stopwatch.GetTimestamp();
         if (_session is not null)
         {
             await _session.WriteAsync(octets).ConfigureAwait(false);
-            return;
+        }
+        else
+        {
+            while (octets.Length > 0)
+            {
+                octets = octets[await _socket.SendAsync(octets, SocketFlags.None).ConfigureAwait(false)..];
+            }
         }
 
-        while (octets.Length > 0)
-        {
-            octets = octets[await _socket.SendAsync(octets, SocketFlags.None).ConfigureAwait(false)..];
-        }
+        _sendEnded = Stopwatch.GetTimestamp();
     }
 
     /// <summary>The code of the next whole reply (RFC 5321 section 4.2, all its lines read).</summary>
@@ -208,7 +224,8 @@ internal sealed class SmtpWire : IDisposable
             var read = Arrivals.Receive(_socket, _buffer.AsSpan(_end), out var arrivedAt);
             if (read >= 0)
             {
-                ArrivedAt = arrivedAt;
+                // No answer comes before its question, whatever happened to the clock.
+                ArrivedAt = Math.Max(arrivedAt, _sendBegan);
                 return read;
             }
         }

@@ -15,10 +15,11 @@ public static partial class Writeback
     private const uint WaitBefore = 1;
     private const uint Begin = 2;
     private const uint WaitAfter = 4;
+    private const int NotPermitted = 1;
     private const int Interrupted = 4;
-    private const int Invalid = 22;
     private const int NotSeekable = 29;
     private const int NotImplemented = 38;
+    private const int NotSupported = 95;
 
     /// <summary>Begins to send them. Where the system has no such call, or it fails, they go when the kernel likes; a flush meets the error.</summary>
     public static void Start(SafeFileHandle file, long offset, long length) => _ = Send(file, offset, length, Begin);
@@ -28,7 +29,7 @@ public static partial class Writeback
     public static int Complete(SafeFileHandle file, long offset, long length)
     {
         int error = Send(file, offset, length, WaitBefore | Begin | WaitAfter);
-        return error is Interrupted or Invalid or NotSeekable or NotImplemented ? 0 : error;
+        return error is NotPermitted or Interrupted or NotSeekable or NotImplemented or NotSupported ? 0 : error;
     }
 
     private static int Send(SafeFileHandle file, long offset, long length, uint flags)

@@ -11,6 +11,10 @@ public class OwnTimeTests
 {
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(60);
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(20);
+    private static readonly long MostOfPause = (long)(Pause.TotalSeconds * 0.9 * Stopwatch.Frequency);
+
+    // The kernel begins to take times a little after the first socket asked for them.
+    private const int MostTries = 200;
 
     [Fact]
     public async Task A_message_begun_late_by_a_free_sender_is_the_sources_own_delay_and_one_that_waits_for_a_busy_sender_is_latency()
@@ -76,13 +80,20 @@ public class OwnTimeTests
         var buffer = new byte[100];
         Assert.Equal(-1, Arrivals.Receive(client, buffer, out _));
 
-        var before = Stopwatch.GetTimestamp();
-        await server.SendAsync("250 ok\r\n"u8.ToArray());
-        await PassAsync(Stopwatch.GetTimestamp());
-        var read = Arrivals.Receive(client, buffer, out var arrivedAt);
+        var known = false;
+        for (var i = 0; i < MostTries && !known; i++)
+        {
+            var before = Stopwatch.GetTimestamp();
+            await server.SendAsync("250 ok\r\n"u8.ToArray());
+            await PassAsync(Stopwatch.GetTimestamp());
+            var read = Arrivals.Receive(client, buffer, out var arrivedAt);
 
-        Assert.Equal("250 ok\r\n", System.Text.Encoding.ASCII.GetString(buffer, 0, read));
-        Assert.InRange(arrivedAt, before - (Stopwatch.Frequency / 1000), Stopwatch.GetTimestamp() - (long)(Pause.TotalSeconds * 0.9 * Stopwatch.Frequency));
+            Assert.Equal("250 ok\r\n", System.Text.Encoding.ASCII.GetString(buffer, 0, read));
+            Assert.InRange(arrivedAt, before - (Stopwatch.Frequency / 1000), Stopwatch.GetTimestamp());
+            known = arrivedAt <= Stopwatch.GetTimestamp() - MostOfPause;
+        }
+
+        Assert.True(known);
         server.Dispose();
         await client.ReceiveAsync(Memory<byte>.Empty, SocketFlags.None);
         Assert.Equal(0, Arrivals.Receive(client, buffer, out _));
@@ -111,7 +122,6 @@ public class OwnTimeTests
         using var far = server;
         using var wire = new SmtpWire(client);
         wire.TimeArrivals();
-        var pause = (long)(Pause.TotalSeconds * 0.9 * Stopwatch.Frequency);
 
         await server.SendAsync("354 go on\r\n"u8.ToArray());
         Assert.Equal(354, await wire.ReadReplyAsync());
@@ -120,13 +130,31 @@ public class OwnTimeTests
         var own = wire.OwnTime;
         await wire.SendAsync("two\r\n"u8.ToArray());
 
-        Assert.True(own >= pause);
+        Assert.True(own >= MostOfPause);
         Assert.Equal(own, wire.OwnTime);
         await server.SendAsync("250 ok\r\n"u8.ToArray());
         Assert.Equal(250, await wire.ReadReplyAsync());
         wire.Begin();
         await wire.SendAsync("three\r\n"u8.ToArray());
         Assert.Equal(0, wire.OwnTime);
+    }
+
+    [Fact]
+    public async Task A_peer_that_is_slow_to_begin_tls_is_not_this_ends_own_time()
+    {
+        var (client, server) = await PairAsync();
+        using var wire = new SmtpWire(client);
+        await server.SendAsync("220 go\r\n"u8.ToArray());
+        Assert.Equal(220, await wire.ReadReplyAsync());
+
+        var securing = wire.SecureAsync().AsTask();
+        var own = wire.OwnTime;
+        await PassAsync(Stopwatch.GetTimestamp());
+        server.Dispose();
+        await Assert.ThrowsAnyAsync<Exception>(() => securing.WaitAsync(Limit));
+        wire.CountOwnTime();
+
+        Assert.Equal(own, wire.OwnTime);
     }
 
     private static SizeMix OneKiB() => SizeMix.TryParse("1KiB", out var mix, out _) ? mix! : throw new InvalidOperationException();
