@@ -54,10 +54,10 @@ internal sealed class SourceRunner
         _startedAt = start;
         using var pacer = Options.Rate > 0 ? new Pacer() : null;
         _pacer = pacer;
-        using var clock = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
-        if (Options.Rate > 0)
+        // As long as one socket asks for times of arrival, none of the connections is the first to.
+        using var clock = Options.Rate > 0 ? new Socket(Options.Target.AddressFamily, SocketType.Stream, ProtocolType.Tcp) : null;
+        if (clock is not null)
         {
-            // As long as one socket asks for times of arrival, none of the connections is the first to.
             Arrivals.TryEnable(clock);
         }
 
@@ -121,16 +121,6 @@ internal sealed class SourceRunner
 
     public void CountAttempt() => Interlocked.Increment(ref _attempted);
 
-    public void CountAccepted(long sequence, long intendedAt)
-    {
-        if (IsWarm(intendedAt))
-        {
-            Latency.RecordSince(intendedAt);
-        }
-
-        CountAccepted(sequence);
-    }
-
     /// <param name="sequence">Of the message.</param>
     /// <param name="intendedAt">When it was due.</param>
     /// <param name="arrivedAt">When its final reply arrived.</param>
@@ -140,14 +130,12 @@ internal sealed class SourceRunner
         if (IsWarm(intendedAt))
         {
             Latency.Record(arrivedAt - intendedAt - own);
-            OwnDelay.Record(own);
+            if (Options.Rate > 0)
+            {
+                OwnDelay.Record(own);
+            }
         }
 
-        CountAccepted(sequence);
-    }
-
-    private void CountAccepted(long sequence)
-    {
         AcceptedSet.TryAdd(sequence);
         Interlocked.Increment(ref _accepted);
     }

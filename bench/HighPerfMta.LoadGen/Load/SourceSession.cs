@@ -298,15 +298,7 @@ internal sealed class SourceSession
         _inFlight = false;
         if (code == 250)
         {
-            if (_options.Rate > 0)
-            {
-                _runner.CountAccepted(sequence, intendedAt, wire.ArrivedAt, Own(wire));
-            }
-            else
-            {
-                _runner.CountAccepted(sequence, intendedAt);
-            }
-
+            _runner.CountAccepted(sequence, intendedAt, wire.ArrivedAt, Own(wire));
             _options.Accepted?.Invoke(sequence, body.Hash(_mark));
         }
         else
