@@ -1,10 +1,11 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using HighPerfMta.Queue.Async;
 
 namespace HighPerfMta.Engine.Net;
 
 /// <summary>
-/// Tells connections that their socket can be read or written again. One thread waits for many sockets (epoll, edge-triggered) and itself runs what waits for them: no other thread has to be
+/// Tells connections that their socket can be read or written again. A thread waits for many sockets (epoll, edge-triggered) and itself runs what waits for them: no other has to be
 /// woken, which costs more than most of what is done with a line or a reply. What it runs must not block; <see cref="SocketReader"/> sends a peer that never pauses to the pool.
 /// </summary>
 internal sealed partial class SocketPoller
@@ -36,7 +37,13 @@ internal sealed partial class SocketPoller
             throw new InvalidOperationException($"epoll_create1 failed with errno {Marshal.GetLastPInvokeError()}");
         }
 
-        new Thread(Run) { IsBackground = true, Name = $"hpmta-net-{number}" }.Start();
+        // Where two threads have their places, both wait for the same sockets: what one has not taken when it is held up, the other takes.
+        int threads = ThreadPlacement.IsPair ? 2 : 1;
+        for (int i = 0; i < threads; i++)
+        {
+            int place = (threads * number) + i;
+            new Thread(() => Run(place)) { IsBackground = true, Name = $"hpmta-net-{place}" }.Start();
+        }
     }
 
     /// <summary>Whether the caller runs on the thread of a poller, where it must not stay.</summary>
@@ -112,9 +119,10 @@ internal sealed partial class SocketPoller
         }
     }
 
-    private void Run()
+    private void Run(int place)
     {
         _isPoller = true;
+        ThreadPlacement.Take(place);
         byte[] events = GC.AllocateArray<byte>(MaxEvents * EventSize, pinned: true);
         while (true)
         {

@@ -33,6 +33,11 @@ public abstract class Background
     {
     }
 
+    /// <summary>The caller, a loop that much of the others' work waits for, keeps to a processor where that is of use (<see cref="ThreadPlacement"/>).</summary>
+    public virtual void TakePlace()
+    {
+    }
+
     /// <summary>Cancels, and returns when those who were told have been called, elsewhere.</summary>
     public Task CancelAsync(CancellationTokenSource source) => Run(() =>
     {

@@ -12,6 +12,9 @@ internal sealed partial class ThreadedBackground : Background
 
     public override void GiveWay() => Thread.Yield();
 
+    // Not beside the first thread that serves sockets.
+    public override void TakePlace() => ThreadPlacement.Take(1);
+
     public override void Pause(TimeSpan time)
     {
         if (!OperatingSystem.IsLinux())

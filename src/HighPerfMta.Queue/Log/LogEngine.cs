@@ -55,6 +55,7 @@ internal sealed partial class LogEngine
     private long _commitTime;
     private bool _soon;
     private bool _stopping;
+    private bool _placed;
 
     /// <param name="setup">Storage and call-backs.</param>
     /// <param name="start">First address of this run: a page start, or the first address of all.</param>
@@ -200,6 +201,12 @@ internal sealed partial class LogEngine
 
     private TimeSpan? Turn(bool rested)
     {
+        if (!_placed)
+        {
+            _placed = true;
+            _setup.Background.TakePlace();
+        }
+
         try
         {
             if (!TakeWork(rested, out bool commit, out bool stopping))

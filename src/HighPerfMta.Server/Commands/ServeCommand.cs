@@ -22,9 +22,9 @@ internal static partial class ServeCommand
         ServerConfiguration configuration = Target.Load(file, dataFolder, output);
         using ILoggerFactory loggers = Logging.Create(configuration.Log);
         ILogger logger = loggers.CreateLogger("HighPerfMta");
-        if (configuration.Scheduling == Scheduling.Batch && ThreadScheduling.UseBatch() is { } obstacle)
+        if (configuration.Scheduling == Scheduling.Batch)
         {
-            NoBatch(logger, obstacle);
+            Schedule(logger);
         }
 
         using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
@@ -100,6 +100,20 @@ internal static partial class ServeCommand
             """);
     }
 
+    /// <summary>Before anything else starts threads.</summary>
+    private static void Schedule(ILogger logger)
+    {
+        if (ThreadScheduling.UseBatch() is { } obstacle)
+        {
+            NoBatch(logger, obstacle);
+        }
+
+        if (ThreadPlacement.UsePair() is { } hindrance)
+        {
+            NoPlaces(logger, hindrance);
+        }
+    }
+
     /// <summary>The first SIGTERM or SIGINT stops, the second hurries; SIGHUP is taken so that a closing terminal does not kill the server.</summary>
     private sealed class Signals : IDisposable
     {
@@ -138,6 +152,9 @@ internal static partial class ServeCommand
 
     [LoggerMessage(5, LogLevel.Information, "the threads are scheduled as they were started, not as scheduling = \"batch\" has it: {Cause}")]
     private static partial void NoBatch(ILogger logger, string cause);
+
+    [LoggerMessage(6, LogLevel.Information, "no thread keeps to one of the two processors, as scheduling = \"batch\" has it: {Cause}")]
+    private static partial void NoPlaces(ILogger logger, string cause);
 
     [LoggerMessage(3, LogLevel.Warning, "SIGHUP: the configuration is read at the start only; restart the server to change it")]
     private static partial void NoReload(ILogger logger);

@@ -3,7 +3,7 @@ using HighPerfMta.FunctionalTests.Support;
 
 namespace HighPerfMta.FunctionalTests.Server;
 
-/// <summary>The kernel's policy for the server's threads. Alone: a server of the idle policy starts only while others let it.</summary>
+/// <summary>The kernel's policy for the server's threads, and which processors they keep to. Alone: a server of the idle policy starts only while others let it.</summary>
 [Collection(AloneCollection.Name)]
 public class SchedulingTests
 {
@@ -42,28 +42,74 @@ public class SchedulingTests
         Assert.All(PoliciesOf(mta.Id.ToString(CultureInfo.InvariantCulture)), static thread => Assert.All(thread.Value, static policy => Assert.Equal(Idle, policy)));
     }
 
-    /// <summary>Policies of a process's threads by their name (proc(5): field 41 of stat).</summary>
-    private static Dictionary<string, int[]> PoliciesOf(string process)
+    /// <summary>Two processors: the threads that serve sockets keep to one each, the one that commits to the second, all others may use both. One: there is nothing to keep to.</summary>
+    [Theory]
+    [InlineData("batch", 2)]
+    [InlineData("batch", 1)]
+    [InlineData("inherit", 2)]
+    public async Task Of_two_processors_the_busiest_threads_keep_to_one_each(string scheduling, int processors)
     {
-        List<(string Name, int Policy)> found = [];
+        string[] ours = ProcessorsOf("self").Values.SelectMany(static lists => lists).SelectMany(Expand).Distinct().Take(processors).ToArray();
+        await using MtaProcess mta = await MtaProcess.StartAsync("");
+        Assert.Equal(0, await mta.TerminateAsync());
+        await File.WriteAllTextAsync(mta.ConfigFile, $"scheduling = \"{scheduling}\"\n" + await File.ReadAllTextAsync(mta.ConfigFile));
+        await mta.StartAgainAsync(Peer.Require("taskset"), "-c", string.Join(',', ours));
+
+        Dictionary<string, string[]> lists = ProcessorsOf(mta.Id.ToString(CultureInfo.InvariantCulture));
+        bool placed = scheduling == "batch" && ours.Length == 2;
+        Assert.Equal(placed, lists.ContainsKey("hpmta-net-1"));
+        foreach ((string name, string[] found) in lists)
+        {
+            string[] expected = !placed ? ours : name switch
+            {
+                "hpmta-net-0" => ours[..1],
+                "hpmta-net-1" or "hpmta-log-commi" => ours[1..],
+                _ => ours,
+            };
+            Assert.All(found, list => Assert.True(expected.SequenceEqual(Expand(list)), $"{name}: {list}"));
+        }
+    }
+
+    /// <summary>The numbers of a list such as 0-2,5.</summary>
+    private static IEnumerable<string> Expand(string list)
+    {
+        foreach (string range in list.Split(','))
+        {
+            int[] ends = [.. range.Split('-').Select(static end => int.Parse(end, CultureInfo.InvariantCulture))];
+            for (int i = ends[0]; i <= ends[^1]; i++)
+            {
+                yield return i.ToString(CultureInfo.InvariantCulture);
+            }
+        }
+    }
+
+    /// <summary>Policies of a process's threads by their name (proc(5): field 41 of stat).</summary>
+    private static Dictionary<string, int[]> PoliciesOf(string process) =>
+        ThreadsOf(process, "stat", static text => int.Parse(text[(text.LastIndexOf(')') + 2)..].Split(' ')[41 - 3], CultureInfo.InvariantCulture));
+
+    /// <summary>The processors that a process's threads may use, by their name.</summary>
+    private static Dictionary<string, string[]> ProcessorsOf(string process)
+    {
+        const string key = "Cpus_allowed_list:";
+        return ThreadsOf(process, "status", static text => text.Split('\n').Single(static line => line.StartsWith(key, StringComparison.Ordinal))[key.Length..].Trim());
+    }
+
+    private static Dictionary<string, T[]> ThreadsOf<T>(string process, string file, Func<string, T> parse)
+    {
+        List<(string Name, T Value)> found = [];
         foreach (string task in Directory.EnumerateDirectories($"/proc/{process}/task"))
         {
-            string text;
             try
             {
-                text = File.ReadAllText(Path.Combine(task, "stat"));
+                string name = File.ReadAllText(Path.Combine(task, "comm")).TrimEnd();
+                found.Add((name, parse(File.ReadAllText(Path.Combine(task, file)))));
             }
             catch (IOException)
             {
                 // The thread has ended.
-                continue;
             }
-
-            int end = text.LastIndexOf(')');
-            string[] fields = text[(end + 2)..].Split(' ');
-            found.Add((text[(text.IndexOf('(', StringComparison.Ordinal) + 1)..end], int.Parse(fields[41 - 3], CultureInfo.InvariantCulture)));
         }
 
-        return found.GroupBy(static t => t.Name).ToDictionary(static g => g.Key, static g => g.Select(static t => t.Policy).ToArray());
+        return found.GroupBy(static t => t.Name).ToDictionary(static g => g.Key, static g => g.Select(static t => t.Value).ToArray());
     }
 }

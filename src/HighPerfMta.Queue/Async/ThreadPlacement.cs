@@ -1,0 +1,94 @@
+using System.Numerics;
+using System.Runtime.InteropServices;
+
+namespace HighPerfMta.Queue.Async;
+
+/// <summary>
+/// Which processor the busiest threads run on, where the process has two (sched_setaffinity(2)). A thread that wakes goes to the processor it ran on or to that of whoever woke it, and the kernel moves what waits
+/// for a busy one only after half a millisecond: threads that wake each other all the time gather on one processor while the other rests. Those that keep to one each, and take work from one queue, use both.
+/// </summary>
+public static partial class ThreadPlacement
+{
+    // The kernel's own masks may be longer; then there are more than two processors.
+    private const int MaskSize = 128;
+
+    private static int[] _pair = [];
+
+    /// <summary>Whether threads that take a place keep to it.</summary>
+    public static bool IsPair => _pair.Length == 2;
+
+    /// <summary>
+    /// Lets threads that start from now on take places, if the process may use two processors and no more. A share of many (a container's quota) gives no such pair: it is not known which ones others keep busy.
+    /// </summary>
+    /// <returns>Why there are no places although there are two processors; null: there are, or they are not needed.</returns>
+    public static string? UsePair()
+    {
+        if (!OperatingSystem.IsLinux() || Environment.ProcessorCount != 2)
+        {
+            return null;
+        }
+
+        Span<byte> mask = stackalloc byte[MaskSize];
+        if (Native.GetAffinity(0, MaskSize, ref mask[0]) != 0)
+        {
+            return Marshal.GetPInvokeErrorMessage(Marshal.GetLastPInvokeError());
+        }
+
+        int[] processors = [.. ProcessorsOf(mask)];
+        if (processors.Length != 2)
+        {
+            return null;
+        }
+
+        // To where it is already: a sandbox that forbids the call says so here.
+        if (Native.SetAffinity(0, MaskSize, in mask[0]) != 0)
+        {
+            return Marshal.GetPInvokeErrorMessage(Marshal.GetLastPInvokeError());
+        }
+
+        Volatile.Write(ref _pair, processors);
+        return null;
+    }
+
+    /// <summary>Keeps the calling thread to a processor, if there are places. Threads that it starts may run anywhere: the runtime sees to that.</summary>
+    /// <param name="place">Even numbers are the first processor's, odd ones the second's.</param>
+    public static void Take(int place)
+    {
+        int[] pair = Volatile.Read(ref _pair);
+        if (pair.Length != 2)
+        {
+            return;
+        }
+
+        int processor = pair[place & 1];
+        Span<byte> mask = stackalloc byte[MaskSize];
+        mask[processor / 8] = (byte)(1 << (processor % 8));
+
+        // Refused when the processor was taken from the process meanwhile (cpuset); the thread then runs where it may, as all others do.
+        _ = Native.SetAffinity(0, MaskSize, in mask[0]);
+    }
+
+    private static List<int> ProcessorsOf(ReadOnlySpan<byte> mask)
+    {
+        List<int> processors = [];
+        for (int i = 0; i < mask.Length; i++)
+        {
+            for (uint bits = mask[i]; bits != 0; bits &= bits - 1)
+            {
+                processors.Add((8 * i) + BitOperations.TrailingZeroCount(bits));
+            }
+        }
+
+        return processors;
+    }
+
+    private static partial class Native
+    {
+        /// <summary>0: the calling thread.</summary>
+        [LibraryImport("libc", EntryPoint = "sched_getaffinity", SetLastError = true)]
+        public static partial int GetAffinity(int thread, nint size, ref byte mask);
+
+        [LibraryImport("libc", EntryPoint = "sched_setaffinity", SetLastError = true)]
+        public static partial int SetAffinity(int thread, nint size, in byte mask);
+    }
+}
