@@ -30,6 +30,9 @@ internal sealed partial class DeliveryShard
     /// <summary>How long they do, after something was last handed over.</summary>
     private static readonly long SoonTime = TimeSpan.FromMilliseconds(5).Ticks;
 
+    /// <summary>When that is looked at if nothing else happens, as it does where a peer that was quick stops answering: not as soon as it could be, for where mail flows the timer would fire for nothing hundreds of times a second.</summary>
+    private static readonly long SoonLook = 4 * SoonTime;
+
     /// <summary>How long a site is believed to take no more connections than it took.</summary>
     private static readonly long CeilingTime = TimeSpan.FromMinutes(1).Ticks;
 
@@ -142,7 +145,7 @@ internal sealed partial class DeliveryShard
         }
         else if (IsSoonServed(site))
         {
-            due = site.LastHandOver + SoonTime;
+            due = site.LastHandOver + SoonLook;
         }
         else if (CanStart(site) && !site.Starved)
         {

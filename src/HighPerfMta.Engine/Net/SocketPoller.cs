@@ -98,7 +98,7 @@ internal sealed partial class SocketPoller
 
     private static SocketPoller[] CreateAll()
     {
-        // Half the processors: the pool, the log and the peers on the same machine want the rest.
+        // One for two processors: the pool, the log and the peers on the same machine want the rest.
         SocketPoller[] pollers = new SocketPoller[Math.Max(1, Environment.ProcessorCount / 2)];
         for (int i = 0; i < pollers.Length; i++)
         {
@@ -122,16 +122,18 @@ internal sealed partial class SocketPoller
     private void Run(int place)
     {
         _isPoller = true;
-        ThreadPlacement.Take(place);
+        PlaceKeeper? keeper = ThreadPlacement.IsPair ? new PlaceKeeper(place) : null;
         byte[] events = GC.AllocateArray<byte>(MaxEvents * EventSize, pinned: true);
         while (true)
         {
+            keeper?.Sleeps(Stopwatch.GetTimestamp());
             int count = Native.EpollWait(_epoll, ref events[0], MaxEvents, -1);
             if (count < 0 && Marshal.GetLastPInvokeError() != Native.Interrupted)
             {
                 Environment.FailFast($"epoll_wait failed with errno {Marshal.GetLastPInvokeError()}");
             }
 
+            keeper?.Wakes(Stopwatch.GetTimestamp());
             for (int i = 0; i < count; i++)
             {
                 Tell(events.AsSpan(i * EventSize, EventSize));

@@ -132,6 +132,9 @@ internal sealed class SocketReader(TcpSocket socket, SocketSignals signals) : Pi
                 }
 
                 await signals.Readable.WaitAsync();
+
+                // Also for whoever was cancelled: what came between that and now was told to nobody else, and is not told again.
+                _mayHave = true;
                 if (_cancelled)
                 {
                     ReadResult cancelled = TakeCancelled();
@@ -139,7 +142,6 @@ internal sealed class SocketReader(TcpSocket socket, SocketSignals signals) : Pi
                     return cancelled;
                 }
 
-                _mayHave = true;
                 if (TryReceive())
                 {
                     return Result(isCanceled: false);

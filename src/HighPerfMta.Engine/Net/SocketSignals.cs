@@ -48,8 +48,8 @@ internal sealed class SocketSignal : IValueTaskSource
             return new ValueTask(this, _core.Version);
         }
 
-        // What happens from here on may be lost for the signal and not for the caller, who looks after this.
-        Volatile.Write(ref _state, Idle);
+        // What happens from here on may be lost for the signal and not for the caller, who looks after this: a full barrier, or he might have looked before.
+        Interlocked.Exchange(ref _state, Idle);
         return default;
     }
 
@@ -66,7 +66,7 @@ internal sealed class SocketSignal : IValueTaskSource
 
     void IValueTaskSource.GetResult(short token)
     {
-        Volatile.Write(ref _state, Idle);
+        Interlocked.Exchange(ref _state, Idle);
         _core.GetResult(token);
     }
 

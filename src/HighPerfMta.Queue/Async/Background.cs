@@ -33,8 +33,9 @@ public abstract class Background
     {
     }
 
-    /// <summary>The caller, a loop that much of the others' work waits for, keeps to a processor where that is of use (<see cref="ThreadPlacement"/>).</summary>
-    public virtual void TakePlace()
+    /// <summary>Called by the loop that most of the server's work waits for, again and again: it goes to where it is of use (<see cref="ThreadPlacement"/>).</summary>
+    /// <param name="isKept">Whether it keeps to a processor; false at first.</param>
+    public virtual void TakePlace(ref bool isKept)
     {
     }
 

@@ -9,9 +9,10 @@ namespace HighPerfMta.Queue.Async;
 /// </summary>
 public static partial class ThreadPlacement
 {
-    // The kernel's own masks may be longer; then there are more than two processors.
+    // The masks of kernels for more than a thousand processors are longer: there is no pair then.
     private const int MaskSize = 128;
 
+    private static readonly bool[] Kept = new bool[2];
     private static int[] _pair = [];
 
     /// <summary>Whether threads that take a place keep to it.</summary>
@@ -31,7 +32,8 @@ public static partial class ThreadPlacement
         Span<byte> mask = stackalloc byte[MaskSize];
         if (Native.GetAffinity(0, MaskSize, ref mask[0]) != 0)
         {
-            return Marshal.GetPInvokeErrorMessage(Marshal.GetLastPInvokeError());
+            int errno = Marshal.GetLastPInvokeError();
+            return errno == Native.TooShort ? null : Marshal.GetPInvokeErrorMessage(errno);
         }
 
         int[] processors = [.. ProcessorsOf(mask)];
@@ -50,9 +52,13 @@ public static partial class ThreadPlacement
         return null;
     }
 
-    /// <summary>Keeps the calling thread to a processor, if there are places. Threads that it starts may run anywhere: the runtime sees to that.</summary>
+    /// <summary>Whether the thread of that place keeps to its processor now.</summary>
+    public static bool IsKept(int place) => Volatile.Read(ref Kept[place & 1]);
+
+    /// <summary>Keeps the calling thread to a processor, or lets it run on both, if there are places. Threads that it starts may run anywhere: the runtime sees to that.</summary>
     /// <param name="place">Even numbers are the first processor's, odd ones the second's.</param>
-    public static void Take(int place)
+    /// <param name="keep">False: on both.</param>
+    internal static void Take(int place, bool keep)
     {
         int[] pair = Volatile.Read(ref _pair);
         if (pair.Length != 2)
@@ -60,12 +66,21 @@ public static partial class ThreadPlacement
             return;
         }
 
-        int processor = pair[place & 1];
         Span<byte> mask = stackalloc byte[MaskSize];
-        mask[processor / 8] = (byte)(1 << (processor % 8));
+        foreach (int processor in keep ? pair.AsSpan(place & 1, 1) : pair)
+        {
+            mask[processor / 8] |= (byte)(1 << (processor % 8));
+        }
 
         // Refused when the processor was taken from the process meanwhile (cpuset); the thread then runs where it may, as all others do.
         _ = Native.SetAffinity(0, MaskSize, in mask[0]);
+    }
+
+    /// <summary>What a thread that serves sockets decides for itself, and for those that follow it.</summary>
+    internal static void Decide(int place, bool keep)
+    {
+        Volatile.Write(ref Kept[place & 1], keep);
+        Take(place, keep);
     }
 
     private static List<int> ProcessorsOf(ReadOnlySpan<byte> mask)
@@ -84,6 +99,9 @@ public static partial class ThreadPlacement
 
     private static partial class Native
     {
+        /// <summary>EINVAL.</summary>
+        public const int TooShort = 22;
+
         /// <summary>0: the calling thread.</summary>
         [LibraryImport("libc", EntryPoint = "sched_getaffinity", SetLastError = true)]
         public static partial int GetAffinity(int thread, nint size, ref byte mask);

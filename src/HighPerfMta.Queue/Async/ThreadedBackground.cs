@@ -12,8 +12,16 @@ internal sealed partial class ThreadedBackground : Background
 
     public override void GiveWay() => Thread.Yield();
 
-    // Not beside the first thread that serves sockets.
-    public override void TakePlace() => ThreadPlacement.Take(1);
+    // With the second of the threads that serve sockets: the first is the one that accepts what comes while this commits.
+    public override void TakePlace(ref bool isKept)
+    {
+        bool keep = ThreadPlacement.IsKept(1);
+        if (keep != isKept)
+        {
+            isKept = keep;
+            ThreadPlacement.Take(1, keep);
+        }
+    }
 
     public override void Pause(TimeSpan time)
     {

@@ -55,7 +55,7 @@ internal sealed partial class LogEngine
     private long _commitTime;
     private bool _soon;
     private bool _stopping;
-    private bool _placed;
+    private bool _isKept;
 
     /// <param name="setup">Storage and call-backs.</param>
     /// <param name="start">First address of this run: a page start, or the first address of all.</param>
@@ -201,12 +201,7 @@ internal sealed partial class LogEngine
 
     private TimeSpan? Turn(bool rested)
     {
-        if (!_placed)
-        {
-            _placed = true;
-            _setup.Background.TakePlace();
-        }
-
+        _setup.Background.TakePlace(ref _isKept);
         try
         {
             if (!TakeWork(rested, out bool commit, out bool stopping))

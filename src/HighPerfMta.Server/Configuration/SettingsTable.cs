@@ -25,7 +25,7 @@ internal static class SettingsTable
         Of("data_dir", Kinds.FilePath, static c => c.DataDirectory, static (c, v) => c.DataDirectory = v,
             "Queue, event log and admin socket. Created with mode 0700 if absent. One server at a time.", "\"hpmta-data\" in the current directory"),
         Of("scheduling", Kinds.OneOf(("batch", Scheduling.Batch), ("inherit", Scheduling.Inherit)), static c => c.Scheduling, static (c, v) => c.Scheduling = v,
-            "batch: on Linux the server's threads run as SCHED_BATCH; none of them takes the processor from another thread the moment it has work, which makes mail cheaper under load; of two processors the busiest threads keep to one each. A policy that the server was started with (chrt, CPUSchedulingPolicy=) is kept. inherit: as it was started."));
+            "batch: on Linux the server's threads run as SCHED_BATCH; none of them takes the processor from another thread the moment it has work, which makes mail cheaper under load; of two processors the busiest threads keep to one each under load. A policy that the server was started with (chrt, CPUSchedulingPolicy=) is kept. inherit: as it was started."));
 
     /// <summary>The tables, in the order of the reference.</summary>
     public static IReadOnlyList<Section> Sections { get; } =

@@ -86,7 +86,7 @@ public sealed class QuickSiteTests : IAsyncDisposable
         await BeginAsync(TimeSpan.FromMilliseconds(1));
         Send(1);
         await _bench.Room.WorkedOffAsync();
-        _bench.Time.Advance(TimeSpan.FromMilliseconds(4));
+        _bench.Time.Advance(TimeSpan.FromMilliseconds(19));
         await _bench.Room.WorkedOffAsync();
         Assert.Equal(1, OnTheirWay);
         _bench.Time.Advance(TimeSpan.FromMilliseconds(1));

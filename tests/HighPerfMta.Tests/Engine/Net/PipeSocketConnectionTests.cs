@@ -97,6 +97,40 @@ public sealed class PipeSocketConnectionTests : IAsyncLifetime
         _near.Input.AdvanceTo(result.Buffer.End);
     }
 
+    /// <summary>What comes between the cancellation and whoever learns of it is told to nobody else, and no second time.</summary>
+    [Fact]
+    public async Task What_comes_while_a_read_is_cancelled_is_there_for_the_next()
+    {
+        using Socket listener = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        listener.Listen();
+        using Socket peer = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        await peer.ConnectAsync(listener.LocalEndPoint!, TestContext.Current.CancellationToken);
+        using TcpSocket socket = TcpSocket.Take(await listener.AcceptAsync(TestContext.Current.CancellationToken));
+        SocketSignals signals = new();
+        SocketReader reader = new(socket, signals);
+
+        // No poller knows the socket: what one would tell, the test tells. First with somebody who waits, then with one who comes too late to wait.
+        foreach (bool waits in (bool[])[true, false, true])
+        {
+            ValueTask<ReadResult> read = waits ? reader.ReadAsync(TestContext.Current.CancellationToken) : default;
+            await peer.SendAsync("250 ok\r\n"u8.ToArray());
+            while (!socket.HasInput())
+            {
+                await Task.Yield();
+            }
+
+            reader.CancelPendingRead();
+            signals.Readable.Set(inline: true);
+            ReadResult cancelled = await (waits ? read : reader.ReadAsync(TestContext.Current.CancellationToken));
+            Assert.True(cancelled.IsCanceled);
+            reader.AdvanceTo(cancelled.Buffer.Start, cancelled.Buffer.End);
+            ReadResult result = await reader.ReadAsync(TestContext.Current.CancellationToken).AsTask().WaitAsync(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
+            Assert.Equal("250 ok\r\n"u8, result.Buffer.ToArray());
+            reader.AdvanceTo(result.Buffer.End);
+        }
+    }
+
     [Fact]
     public async Task Input_that_waits_and_the_end_of_the_stream_are_seen_without_reading()
     {

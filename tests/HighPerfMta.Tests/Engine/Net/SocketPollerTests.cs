@@ -25,30 +25,32 @@ public class SocketPollerTests
         await waiting.WaitAsync(Patience, Cancellation);
     }
 
-    [Fact]
-    public async Task No_signal_is_lost_between_two_threads()
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public async Task No_signal_is_lost_between_threads(int givers)
     {
         const int rounds = 100_000;
         SocketSignal signal = new();
         int given = 0;
-        Task giving = Task.Run(
+        Task[] giving = [.. Enumerable.Range(0, givers).Select(_ => Task.Run(
             () =>
             {
                 for (int i = 0; i < rounds; i++)
                 {
-                    Volatile.Write(ref given, i + 1);
+                    Interlocked.Increment(ref given);
                     signal.Set(inline: i % 2 == 0);
                 }
             },
-            Cancellation);
+            Cancellation))];
 
         // Whoever waits looks after each signal: the last one must be seen.
-        while (Volatile.Read(ref given) < rounds)
+        while (Volatile.Read(ref given) < givers * rounds)
         {
             await signal.WaitAsync().AsTask().WaitAsync(Patience, Cancellation);
         }
 
-        await giving;
+        await Task.WhenAll(giving);
     }
 
     [Theory]
