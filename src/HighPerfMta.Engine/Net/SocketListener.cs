@@ -173,7 +173,7 @@ public sealed partial class SocketListener : IAsyncDisposable
             if (SocketPoller.IsCurrent && ++_inline > MostInline)
             {
                 _inline = 0;
-                await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+                await SocketPoller.LeaveAsync();
             }
 
             if (_accept(_socket, _peer, out IPEndPoint? remote) is { } socket)

@@ -19,8 +19,9 @@ internal sealed partial class SocketPoller
 
     private static uint _last;
 
+    // On a poller's thread: who goes on on the pool when it has come back from the event that it tells.
     [ThreadStatic]
-    private static bool _isPoller;
+    private static List<Action>? _leaving;
 
     private readonly int _epoll;
     private readonly Lock _gate = new();
@@ -47,7 +48,22 @@ internal sealed partial class SocketPoller
     }
 
     /// <summary>Whether the caller runs on the thread of a poller, where it must not stay.</summary>
-    public static bool IsCurrent => _isPoller;
+    public static bool IsCurrent => _leaving is not null;
+
+    /// <summary>Whoever awaits it is no longer on a poller's thread, and neither is whoever awaits him.</summary>
+    public static PollerDeparture LeaveAsync() => default;
+
+    internal static void Leave(Action continuation)
+    {
+        if (_leaving is { } leaving)
+        {
+            leaving.Add(continuation);
+        }
+        else
+        {
+            GoOn(continuation);
+        }
+    }
 
     /// <summary>The poller for a new connection: each in turn.</summary>
     public static SocketPoller Next() => Pollers[Interlocked.Increment(ref _last) % (uint)Pollers.Length];
@@ -121,7 +137,8 @@ internal sealed partial class SocketPoller
 
     private void Run(int place)
     {
-        _isPoller = true;
+        List<Action> leaving = [];
+        _leaving = leaving;
         PlaceKeeper? keeper = ThreadPlacement.IsPair ? new PlaceKeeper(place) : null;
         byte[] events = GC.AllocateArray<byte>(MaxEvents * EventSize, pinned: true);
         while (true)
@@ -137,9 +154,16 @@ internal sealed partial class SocketPoller
             for (int i = 0; i < count; i++)
             {
                 Tell(events.AsSpan(i * EventSize, EventSize));
+                if (leaving.Count > 0)
+                {
+                    leaving.ForEach(GoOn);
+                    leaving.Clear();
+                }
             }
         }
     }
+
+    private static void GoOn(Action continuation) => ThreadPool.UnsafeQueueUserWorkItem(static state => state(), continuation, preferLocal: false);
 
     private void Tell(ReadOnlySpan<byte> told)
     {

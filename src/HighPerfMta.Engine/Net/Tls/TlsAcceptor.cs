@@ -68,7 +68,7 @@ public sealed partial class TlsAcceptor : IDisposable
             }
 
             // Whoever called may be a poller or an accept loop, and what follows costs a thousand times what a command does.
-            await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+            await SocketPoller.LeaveAsync();
             if (!isKnown && !await turn.TakeAsync())
             {
                 return (null, TlsFailure.Busy, "");

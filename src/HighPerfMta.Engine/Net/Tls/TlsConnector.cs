@@ -60,7 +60,7 @@ public sealed class TlsConnector : IDisposable
         ArgumentNullException.ThrowIfNull(host);
 
         // Whoever called may be a poller, and what follows costs a thousand times what a reply does.
-        await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+        await SocketPoller.LeaveAsync();
         TransportStream transport = new(connection);
         SslStream? session = new(transport, leaveInnerStreamOpen: true);
         Verdict verdict = new(host, check);
