@@ -7,8 +7,8 @@ namespace HighPerfMta.Queue.Async;
 /// the server itself. A thread that is mostly at rest may go where there is room, for it must not wait behind another program while a processor is free.
 /// </summary>
 /// <param name="place">See <see cref="ThreadPlacement"/>.</param>
-/// <param name="decide">Called on the thread with the place and whether it keeps to it.</param>
-public sealed class PlaceKeeper(int place, Action<int, bool> decide)
+/// <param name="decide">Called on the thread after each watch with the place, whether it keeps to it, and whether it did not before or does no more.</param>
+public sealed class PlaceKeeper(int place, Action<int, bool, bool> decide)
 {
     /// <summary>How long a thread is watched before each decision.</summary>
     public static readonly TimeSpan Watch = TimeSpan.FromMilliseconds(20);
@@ -46,11 +46,9 @@ public sealed class PlaceKeeper(int place, Action<int, bool> decide)
         bool keeps = share >= (Keeps ? Quiet : Busy);
         _since = now;
         _worked = 0;
-        if (keeps != Keeps)
-        {
-            Keeps = keeps;
-            decide(place, keeps);
-        }
+        bool changed = keeps != Keeps;
+        Keeps = keeps;
+        decide(place, keeps, changed);
     }
 
     public void Wakes(long now) => _woken = now;

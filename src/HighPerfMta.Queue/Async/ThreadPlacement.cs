@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Numerics;
 using System.Runtime.InteropServices;
 
@@ -12,7 +13,10 @@ public static partial class ThreadPlacement
     // The masks of kernels for more than a thousand processors are longer: there is no pair then.
     private const int MaskSize = 128;
 
-    private static readonly bool[] Kept = new bool[2];
+    // What was said of a place holds so long: a thread that sleeps says nothing any more.
+    private static readonly long Validity = 5 * (long)(PlaceKeeper.Watch.TotalSeconds * Stopwatch.Frequency);
+
+    private static readonly long[] KeptUntil = new long[2];
     private static int[] _pair = [];
 
     /// <summary>Whether threads that take a place keep to it.</summary>
@@ -52,8 +56,8 @@ public static partial class ThreadPlacement
         return null;
     }
 
-    /// <summary>Whether the thread of that place keeps to its processor now.</summary>
-    public static bool IsKept(int place) => Volatile.Read(ref Kept[place & 1]);
+    /// <summary>Whether the thread of that place kept to its processor a moment ago.</summary>
+    public static bool IsKept(int place) => Volatile.Read(ref KeptUntil[place & 1]) is not 0 and var until && Stopwatch.GetTimestamp() < until;
 
     /// <summary>Keeps the calling thread to a processor, or lets it run on both, if there are places. Threads that it starts may run anywhere: the runtime sees to that.</summary>
     /// <param name="place">Even numbers are the first processor's, odd ones the second's.</param>
@@ -76,11 +80,14 @@ public static partial class ThreadPlacement
         _ = Native.SetAffinity(0, MaskSize, in mask[0]);
     }
 
-    /// <summary>What a thread that serves sockets decides for itself, and for those that follow it.</summary>
-    internal static void Decide(int place, bool keep)
+    /// <summary>What a thread that serves sockets is found to do, for itself and for those that follow it.</summary>
+    internal static void Decide(int place, bool keep, bool changed)
     {
-        Volatile.Write(ref Kept[place & 1], keep);
-        Take(place, keep);
+        Volatile.Write(ref KeptUntil[place & 1], keep ? Stopwatch.GetTimestamp() + Validity : 0);
+        if (changed)
+        {
+            Take(place, keep);
+        }
     }
 
     private static List<int> ProcessorsOf(ReadOnlySpan<byte> mask)

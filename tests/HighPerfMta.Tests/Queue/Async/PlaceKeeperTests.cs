@@ -9,12 +9,20 @@ public class PlaceKeeperTests
     private static readonly long Step = (long)(PlaceKeeper.Watch.TotalSeconds * Stopwatch.Frequency / 10);
 
     private readonly List<(int Place, bool Keep)> _decisions = [];
+    private int _said;
     private readonly PlaceKeeper _keeper;
     private long _now = Stopwatch.GetTimestamp() + (Stopwatch.Frequency * 60L);
 
     public PlaceKeeperTests()
     {
-        _keeper = new PlaceKeeper(1, (place, keep) => _decisions.Add((place, keep)));
+        _keeper = new PlaceKeeper(1, (place, keep, changed) =>
+        {
+            _said++;
+            if (changed)
+            {
+                _decisions.Add((place, keep));
+            }
+        });
 
         // The time since it was made is one long rest.
         _keeper.Wakes(_now);
@@ -38,6 +46,16 @@ public class PlaceKeeperTests
         Live(PlaceKeeper.Quiet - 0.05, 30);
         Assert.Equal((1, false), _decisions[^1]);
         Assert.Equal(2, _decisions.Count);
+    }
+
+    /// <summary>Those that follow it take what it said for old after a while.</summary>
+    [Fact]
+    public void It_is_said_again_after_each_watch()
+    {
+        int before = _said;
+        Live(PlaceKeeper.Busy + 0.1, 51);
+        Assert.Equal(5, _said - before);
+        Assert.Single(_decisions);
     }
 
     [Fact]
