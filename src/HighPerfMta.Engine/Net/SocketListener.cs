@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using HighPerfMta.Queue.Async;
 using Microsoft.Extensions.Logging;
 
 namespace HighPerfMta.Engine.Net;
@@ -173,7 +174,7 @@ public sealed partial class SocketListener : IAsyncDisposable
             if (SocketPoller.IsCurrent && ++_inline > MostInline)
             {
                 _inline = 0;
-                await SocketPoller.LeaveAsync();
+                await Departures.LeaveAsync();
             }
 
             if (_accept(_socket, _peer, out IPEndPoint? remote) is { } socket)

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using HighPerfMta.Queue.Async;
 
@@ -19,9 +20,8 @@ internal sealed partial class SocketPoller
 
     private static uint _last;
 
-    // On a poller's thread: who goes on on the pool when it has come back from the event that it tells.
     [ThreadStatic]
-    private static List<Action>? _leaving;
+    private static bool _isPoller;
 
     private readonly int _epoll;
     private readonly Lock _gate = new();
@@ -48,22 +48,7 @@ internal sealed partial class SocketPoller
     }
 
     /// <summary>Whether the caller runs on the thread of a poller, where it must not stay.</summary>
-    public static bool IsCurrent => _leaving is not null;
-
-    /// <summary>Whoever awaits it is no longer on a poller's thread, and neither is whoever awaits him.</summary>
-    public static PollerDeparture LeaveAsync() => default;
-
-    internal static void Leave(Action continuation)
-    {
-        if (_leaving is { } leaving)
-        {
-            leaving.Add(continuation);
-        }
-        else
-        {
-            GoOn(continuation);
-        }
-    }
+    public static bool IsCurrent => _isPoller;
 
     /// <summary>The poller for a new connection: each in turn.</summary>
     public static SocketPoller Next() => Pollers[Interlocked.Increment(ref _last) % (uint)Pollers.Length];
@@ -137,33 +122,35 @@ internal sealed partial class SocketPoller
 
     private void Run(int place)
     {
-        List<Action> leaving = [];
-        _leaving = leaving;
+        _isPoller = true;
+        Departures departures = new();
+        departures.Begin();
         PlaceKeeper? keeper = ThreadPlacement.IsPair ? new PlaceKeeper(place) : null;
         byte[] events = GC.AllocateArray<byte>(MaxEvents * EventSize, pinned: true);
         while (true)
         {
-            keeper?.Sleeps(Stopwatch.GetTimestamp());
-            int count = Native.EpollWait(_epoll, ref events[0], MaxEvents, -1);
-            if (count < 0 && Marshal.GetLastPInvokeError() != Native.Interrupted)
-            {
-                Environment.FailFast($"epoll_wait failed with errno {Marshal.GetLastPInvokeError()}");
-            }
-
-            keeper?.Wakes(Stopwatch.GetTimestamp());
-            for (int i = 0; i < count; i++)
-            {
-                Tell(events.AsSpan(i * EventSize, EventSize));
-                if (leaving.Count > 0)
-                {
-                    leaving.ForEach(GoOn);
-                    leaving.Clear();
-                }
-            }
+            Turn(keeper, events, departures);
         }
     }
 
-    private static void GoOn(Action continuation) => ThreadPool.UnsafeQueueUserWorkItem(static state => state(), continuation, preferLocal: false);
+    // Not part of the loop: a method that never ends is never compiled anew from the image that was made ahead of time, and nothing of other assemblies is inlined there.
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private void Turn(PlaceKeeper? keeper, byte[] events, Departures departures)
+    {
+        keeper?.Sleeps(Stopwatch.GetTimestamp());
+        int count = Native.EpollWait(_epoll, ref events[0], MaxEvents, -1);
+        if (count < 0 && Marshal.GetLastPInvokeError() != Native.Interrupted)
+        {
+            Environment.FailFast($"epoll_wait failed with errno {Marshal.GetLastPInvokeError()}");
+        }
+
+        keeper?.Wakes(Stopwatch.GetTimestamp());
+        for (int i = 0; i < count; i++)
+        {
+            Tell(events.AsSpan(i * EventSize, EventSize));
+            departures.HandOver();
+        }
+    }
 
     private void Tell(ReadOnlySpan<byte> told)
     {

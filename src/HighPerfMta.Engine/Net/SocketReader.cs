@@ -159,7 +159,7 @@ internal sealed class SocketReader(TcpSocket socket, SocketSignals signals) : Pi
     private async ValueTask<ReadResult> HopAsync()
     {
         _inline = 0;
-        await SocketPoller.LeaveAsync();
+        await Departures.LeaveAsync();
         return TryReceive() ? Result(isCanceled: false) : await WaitAsync(CancellationToken.None);
     }
 

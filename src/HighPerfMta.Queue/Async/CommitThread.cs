@@ -6,18 +6,20 @@ public static class CommitThread
     [ThreadStatic]
     private static bool _isCurrent;
 
+    [ThreadStatic]
+    private static Departures? _departures;
+
     /// <summary>Whether the caller runs there, and should go elsewhere for anything that takes longer than answering one message.</summary>
     public static bool IsCurrent => _isCurrent;
 
     /// <summary>Whoever awaits it goes on on the pool; if he is elsewhere already, at once and there.</summary>
-    public static ValueTask LeaveAsync() => _isCurrent ? HopAsync() : default;
-
-    private static async ValueTask HopAsync() =>
-        await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding | ConfigureAwaitOptions.ContinueOnCapturedContext);
+    public static Departure LeaveAsync() => new(stays: !_isCurrent);
 
     internal static void Run(Action<object> work, object state)
     {
+        Departures departures = _departures ??= new Departures();
         _isCurrent = true;
+        departures.Begin();
         try
         {
             work(state);
@@ -25,6 +27,10 @@ public static class CommitThread
         finally
         {
             _isCurrent = false;
+            departures.End();
         }
     }
+
+    /// <summary>One of those who waited has done there what he wanted: if he left, he goes on.</summary>
+    internal static void HandOver() => _departures?.HandOver();
 }

@@ -213,6 +213,7 @@ internal sealed partial class LogEngine
         {
             DurabilityWaiter? next = waiter.Next;
             waiter.Complete(inline: true);
+            CommitThread.HandOver();
             waiter = next;
         }
     }

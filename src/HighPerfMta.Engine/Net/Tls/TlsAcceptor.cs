@@ -3,6 +3,7 @@ using System.Diagnostics.Metrics;
 using System.IO.Pipelines;
 using System.Net;
 using System.Net.Security;
+using HighPerfMta.Queue.Async;
 using Microsoft.Extensions.Logging;
 
 namespace HighPerfMta.Engine.Net.Tls;
@@ -68,7 +69,7 @@ public sealed partial class TlsAcceptor : IDisposable
             }
 
             // Whoever called may be a poller or an accept loop, and what follows costs a thousand times what a command does.
-            await SocketPoller.LeaveAsync();
+            await Departures.LeaveAsync();
             if (!isKnown && !await turn.TakeAsync())
             {
                 return (null, TlsFailure.Busy, "");

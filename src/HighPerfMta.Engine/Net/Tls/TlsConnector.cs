@@ -2,6 +2,7 @@ using System.Diagnostics.Metrics;
 using System.Net.Security;
 using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
+using HighPerfMta.Queue.Async;
 
 namespace HighPerfMta.Engine.Net.Tls;
 
@@ -60,7 +61,7 @@ public sealed class TlsConnector : IDisposable
         ArgumentNullException.ThrowIfNull(host);
 
         // Whoever called may be a poller, and what follows costs a thousand times what a reply does.
-        await SocketPoller.LeaveAsync();
+        await Departures.LeaveAsync();
         TransportStream transport = new(connection);
         SslStream? session = new(transport, leaveInnerStreamOpen: true);
         Verdict verdict = new(host, check);

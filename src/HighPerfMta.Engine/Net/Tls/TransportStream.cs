@@ -148,7 +148,7 @@ internal sealed class TransportStream(IConnection below, HandshakeTurn? turn = n
         _inline = 0;
         if (SocketPoller.IsCurrent)
         {
-            await SocketPoller.LeaveAsync();
+            await Departures.LeaveAsync();
         }
     }
 
