@@ -206,8 +206,19 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
                 FillTask(task, message);
             }
 
-            await TransactAsync(task, i, begun);
+            PrepareNext(i);
+            AttemptBegan = begun ? AttemptBegan : _services.Time.GetUtcNow().UtcTicks;
             begun = false;
+            _services.TransactionBegan();
+            try
+            {
+                await _courier.DeliverAsync(task, _services.Cancellation);
+            }
+            finally
+            {
+                _services.TransactionEnded();
+            }
+
             if (IsRefusal(task, Batch[i].Requeues))
             {
                 Refused = true;
@@ -237,22 +248,6 @@ internal sealed partial class CourierWorker : IValueTaskSource<bool>
         }
 
         return JobResult.Tried;
-    }
-
-    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder))]
-    private async ValueTask TransactAsync(DeliveryTask task, int i, bool begun)
-    {
-        PrepareNext(i);
-        AttemptBegan = begun ? AttemptBegan : _services.Time.GetUtcNow().UtcTicks;
-        _services.TransactionBegan();
-        try
-        {
-            await _courier.DeliverAsync(task, _services.Cancellation);
-        }
-        finally
-        {
-            _services.TransactionEnded();
-        }
     }
 
     /// <summary>The recipients that are due: all but those that were tried for themselves when the job was interrupted. False when there are none.</summary>

@@ -109,8 +109,9 @@ internal sealed partial class SmtpCourier
         }
     }
 
+    /// <summary>Writes the message and its end for DATA; what is more than a block is sent.</summary>
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
-    private async ValueTask<LinkStatus> SendDataAsync(DeliveryTask task, CancellationToken cancellation)
+    private async ValueTask<LinkStatus> WriteDataAsync(DeliveryTask task, CancellationToken cancellation)
     {
         using BodyReader reader = services.Queue.OpenBody(task.Message);
         DotWriter dots = default;
@@ -148,7 +149,7 @@ internal sealed partial class SmtpCourier
         }
 
         _link!.Output.Advance(dots.Finish(_link.Output.GetSpan(DotWriter.MaxFinish)));
-        return await FinishAsync(task);
+        return LinkStatus.Ok;
     }
 
     private int Stuff(ref DotWriter dots, ReadOnlySpan<byte> octets, out int consumed)
@@ -159,16 +160,9 @@ internal sealed partial class SmtpCourier
         return written;
     }
 
-    /// <summary>A message over the limit of one piece as one BDAT LAST: nothing is stuffed.</summary>
-    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
-    private async ValueTask<LinkStatus> SendChunkAsync(DeliveryTask task, CancellationToken cancellation)
-    {
-        LinkStatus status = await WriteChunkAsync(task, flush: true, cancellation);
-        return status == LinkStatus.Ok && _fatal is null ? await FinishAsync(task) : status;
-    }
-
     private async ValueTask WriteChunkAsync(DeliveryTask task, CancellationToken cancellation) => await WriteChunkAsync(task, flush: false, cancellation);
 
+    /// <summary>The message as one BDAT LAST: nothing is stuffed.</summary>
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<LinkStatus> WriteChunkAsync(DeliveryTask task, bool flush, CancellationToken cancellation)
     {

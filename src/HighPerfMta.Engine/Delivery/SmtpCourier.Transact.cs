@@ -91,16 +91,27 @@ internal sealed partial class SmtpCourier
         }
 
         _needsReset |= _mailAccepted;
-        if (_dataCode is >= 300 and <= 399)
+        bool wanted = _dataCode is >= 300 and <= 399;
+        bool taken = _accepted > 0 && _mailRefusal is null;
+        if (wanted && !taken)
         {
-            status = _accepted > 0 && _mailRefusal is null ? await SendDataAsync(task, cancellation) : await SendLoneDotAsync();
+            return await SendLoneDotAsync();
+        }
+
+        if (wanted)
+        {
+            status = await WriteDataAsync(task, cancellation);
         }
         else if (chunk && _accepted > 0)
         {
-            status = await SendChunkAsync(task, cancellation);
+            status = await WriteChunkAsync(task, flush: true, cancellation);
+        }
+        else
+        {
+            return status;
         }
 
-        return status;
+        return status == LinkStatus.Ok && _fatal is null ? await FinishAsync(task) : status;
     }
 
     private void BeginTransaction(DeliveryTask task, SentAhead ahead)

@@ -64,26 +64,21 @@ internal sealed class SmtpLink(IConnection connection, DeadlineWheel wheel, Time
     }
 
     /// <summary>Takes the next reply. The buffer may hold further ones: those of a pipelined batch.</summary>
-    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
-    public async ValueTask<LinkStatus> ReadAsync(TimeSpan timeout)
+    public ValueTask<LinkStatus> ReadAsync(TimeSpan timeout)
     {
         try
         {
             if (_input.TryRead(out ReadResult ready) && TryTake(ready, out LinkStatus status))
             {
-                return status;
+                return new ValueTask<LinkStatus>(status);
             }
-
-            return await WaitForReplyAsync(timeout);
         }
         catch (Exception error) when (IsBroken(error))
         {
-            return LinkStatus.Lost;
+            return new ValueTask<LinkStatus>(LinkStatus.Lost);
         }
-        finally
-        {
-            _wait = Idle;
-        }
+
+        return WaitForReplyAsync(timeout);
     }
 
     /// <summary>Sends what was written.</summary>
@@ -141,9 +136,9 @@ internal sealed class SmtpLink(IConnection connection, DeadlineWheel wheel, Time
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private async ValueTask<LinkStatus> WaitForReplyAsync(TimeSpan timeout)
     {
-        SetDeadline(Reading, timeout);
         try
         {
+            SetDeadline(Reading, timeout);
             while (true)
             {
                 ReadResult result = await _input.ReadAsync();
@@ -158,8 +153,13 @@ internal sealed class SmtpLink(IConnection connection, DeadlineWheel wheel, Time
                 }
             }
         }
+        catch (Exception error) when (IsBroken(error))
+        {
+            return LinkStatus.Lost;
+        }
         finally
         {
+            _wait = Idle;
             wheel.Clear(this);
         }
     }

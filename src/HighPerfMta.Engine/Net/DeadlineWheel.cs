@@ -8,6 +8,9 @@ public abstract class Deadline
     internal int Slot = -1;
     internal long DueTick;
 
+    /// <summary>It waits for its time. Not so while <see cref="OnDeadline"/> is called for it, unless it was set anew meanwhile.</summary>
+    internal bool IsSet => Volatile.Read(ref Slot) >= 0;
+
     /// <summary>Called on the wheel's thread when the deadline has passed; must not block (cancel a pending read, abort a socket).</summary>
     protected internal abstract void OnDeadline();
 }

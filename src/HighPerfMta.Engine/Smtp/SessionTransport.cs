@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.IO.Pipelines;
 using System.Runtime.CompilerServices;
+using System.Threading.Tasks.Sources;
 using HighPerfMta.Engine.Net;
 using HighPerfMta.Engine.Net.Tls;
 using HighPerfMta.Protocol.Smtp;
@@ -12,7 +13,7 @@ namespace HighPerfMta.Engine.Smtp;
 /// The session's side of its connection: reads and flushes with deadlines, and replies collected for one flush. A read that takes too long is
 /// cancelled, so that the session can answer 421; a flush that takes too long means that the peer does not read, and the connection is dropped.
 /// </summary>
-internal sealed class SessionTransport(IConnection connection, DeadlineWheel wheel, TimeSpan flushTimeout) : Deadline
+internal sealed class SessionTransport(IConnection connection, DeadlineWheel wheel, TimeSpan flushTimeout) : Deadline, IValueTaskSource<ReadResult>
 {
     /// <summary>Octets of unsent replies at which the session flushes even though more commands are buffered.</summary>
     private const int FlushThreshold = 16 << 10;
@@ -29,6 +30,13 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
     private volatile bool _timedOut;
     private int _unflushed;
     private TaskCompletionSource? _pause;
+
+    // The read that waits, who waits for it, and how he is told: one delegate for the session's life.
+    private ValueTask<ReadResult> _read;
+    private short _reads;
+    private Action<object?>? _reader;
+    private object? _readerState;
+    private Action? _tellReader;
 
     /// <summary>The last read was cancelled by its deadline.</summary>
     public bool TimedOut => _timedOut;
@@ -68,27 +76,62 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
         return ReadAsync(timeout);
     }
 
-    /// <summary>Waits for input, at most <paramref name="timeout"/>. A cancelled result means the deadline or <see cref="Interrupt"/>.</summary>
-    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
-    public async ValueTask<ReadResult> ReadAsync(TimeSpan timeout)
+    /// <summary>Waits for input, at most <paramref name="timeout"/>. A cancelled result means the deadline or <see cref="Interrupt"/>. One at a time, and its result is taken before anything else is done.</summary>
+    public ValueTask<ReadResult> ReadAsync(TimeSpan timeout)
     {
         _timedOut = false;
         ValueTask<ReadResult> read = _input.ReadAsync();
         if (read.IsCompleted)
         {
-            return await read;
+            return read;
         }
 
         _wait = Reading;
         wheel.Set(this, timeout);
-        try
-        {
-            return await read;
-        }
-        finally
+        _read = read;
+        return new ValueTask<ReadResult>(this, _reads);
+    }
+
+    ReadResult IValueTaskSource<ReadResult>.GetResult(short token)
+    {
+        ThrowIfOver(token);
+        ValueTask<ReadResult> read = _read;
+        if (read.IsCompleted)
         {
             _wait = None;
             wheel.Clear(this);
+            _reads++;
+            _read = default;
+            return read.GetAwaiter().GetResult();
+        }
+
+        throw new InvalidOperationException("The result of a read was taken before it was there");
+    }
+
+    ValueTaskSourceStatus IValueTaskSource<ReadResult>.GetStatus(short token)
+    {
+        ThrowIfOver(token);
+        return !_read.IsCompleted ? ValueTaskSourceStatus.Pending
+            : _read.IsCompletedSuccessfully ? ValueTaskSourceStatus.Succeeded
+            : _read.IsCanceled ? ValueTaskSourceStatus.Canceled
+            : ValueTaskSourceStatus.Faulted;
+    }
+
+    void IValueTaskSource<ReadResult>.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags)
+    {
+        ThrowIfOver(token);
+        _reader = continuation;
+        _readerState = state;
+        Action tell = _tellReader ??= TellReader;
+        ConfiguredValueTaskAwaitable<ReadResult>.ConfiguredValueTaskAwaiter awaiter =
+            _read.ConfigureAwait((flags & ValueTaskSourceOnCompletedFlags.UseSchedulingContext) != 0).GetAwaiter();
+        if ((flags & ValueTaskSourceOnCompletedFlags.FlowExecutionContext) != 0)
+        {
+            awaiter.OnCompleted(tell);
+        }
+        else
+        {
+            awaiter.UnsafeOnCompleted(tell);
         }
     }
 
@@ -183,6 +226,12 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
 
     protected internal override void OnDeadline()
     {
+        if (IsSet)
+        {
+            // The deadline of an earlier wait, told late.
+            return;
+        }
+
         switch (_wait)
         {
             case Reading:
@@ -199,6 +248,23 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
             case Pausing:
                 EndPause();
                 break;
+        }
+    }
+
+    private void TellReader()
+    {
+        Action<object?> reader = _reader!;
+        object? state = _readerState;
+        _reader = null;
+        _readerState = null;
+        reader(state);
+    }
+
+    private void ThrowIfOver(short token)
+    {
+        if (token != _reads)
+        {
+            throw new InvalidOperationException("The result of a read is taken once");
         }
     }
 

@@ -171,7 +171,15 @@ internal sealed partial class SmtpSession
             id = envelope.Id;
             WriteReceived(envelope);
             _context.HeaderRulesOf(Profile).WriteMissing(_headers, receiver.Header, envelope.ReceivedAt, envelope.Id, _context.Hostname);
-            refusal = await CommitAsync(receiver, envelope);
+            try
+            {
+                (refusal, _) = await _context.Intake.CommitAsync(receiver.Message!, envelope, _headers.WrittenMemory);
+            }
+            catch (LogUnavailableException error)
+            {
+                refusal = CannotStore(error);
+            }
+
             if (refusal is null)
             {
                 KeepTaken();
@@ -188,19 +196,10 @@ internal sealed partial class SmtpSession
         return (refusal, id);
     }
 
-    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
-    private async ValueTask<SmtpReply?> CommitAsync(MessageReceiver receiver, Envelope envelope)
+    private SmtpReply CannotStore(LogUnavailableException error)
     {
-        try
-        {
-            (SmtpReply? refusal, _) = await _context.Intake.CommitAsync(receiver.Message!, envelope, _headers.WrittenMemory);
-            return refusal;
-        }
-        catch (LogUnavailableException e)
-        {
-            SmtpLog.CannotStore(_context.Logger, e, _connection.Remote, Replies.LocalError.Code);
-            return Replies.LocalError;
-        }
+        SmtpLog.CannotStore(_context.Logger, error, _connection.Remote, Replies.LocalError.Code);
+        return Replies.LocalError;
     }
 
     private void ReportRefused(MessageReceiver receiver, SmtpReply refusal, string stage)

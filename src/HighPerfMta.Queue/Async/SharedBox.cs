@@ -53,7 +53,7 @@ internal abstract class SharedBox<TResult> : IValueTaskSource<TResult>, IValueTa
     protected abstract void Return();
 }
 
-/// <summary>The boxes of one async method: at most <see cref="Limit"/> wait for their next call.</summary>
+/// <summary>The boxes of one async method: one for each thread that gave one back, and at most <see cref="Limit"/> more wait for their next call.</summary>
 internal sealed class SharedBox<TStateMachine, TResult> : SharedBox<TResult>
     where TStateMachine : IAsyncStateMachine
 {
@@ -64,6 +64,10 @@ internal sealed class SharedBox<TStateMachine, TResult> : SharedBox<TResult>
     private static SharedBox<TStateMachine, TResult>? _free;
     private static int _count;
 
+    // Most calls end on a thread that soon makes another.
+    [ThreadStatic]
+    private static SharedBox<TStateMachine, TResult>? _own;
+
     private SharedBox<TStateMachine, TResult>? _next;
     private ExecutionContext? _context;
 
@@ -71,6 +75,12 @@ internal sealed class SharedBox<TStateMachine, TResult> : SharedBox<TResult>
 
     public static SharedBox<TStateMachine, TResult> Rent()
     {
+        if (_own is { } own)
+        {
+            _own = null;
+            return own;
+        }
+
         lock (Gate)
         {
             if (_free is { } box)
@@ -91,13 +101,15 @@ internal sealed class SharedBox<TStateMachine, TResult> : SharedBox<TResult>
     protected override void ResumeMethod()
     {
         // Nothing of the box may be touched behind these calls: the method may have ended, and the box be another call's.
-        if (_context is { } context)
+        ExecutionContext? context = _context;
+        if (context is null || ReferenceEquals(context, ExecutionContext.Capture()))
         {
-            ExecutionContext.Run(context, RunStateMachine, this);
+            StateMachine!.MoveNext();
+            Restore(context);
         }
         else
         {
-            StateMachine!.MoveNext();
+            ExecutionContext.Run(context, RunStateMachine, this);
         }
     }
 
@@ -105,6 +117,12 @@ internal sealed class SharedBox<TStateMachine, TResult> : SharedBox<TResult>
     {
         StateMachine = default;
         _context = null;
+        if (_own is null)
+        {
+            _own = this;
+            return;
+        }
+
         lock (Gate)
         {
             if (_count < Limit)
@@ -113,6 +131,15 @@ internal sealed class SharedBox<TStateMachine, TResult> : SharedBox<TResult>
                 _free = this;
                 _count++;
             }
+        }
+    }
+
+    /// <summary>What the method changed is its own, and not whoever's that resumed it.</summary>
+    private static void Restore(ExecutionContext? context)
+    {
+        if (context is not null && !ReferenceEquals(context, ExecutionContext.Capture()))
+        {
+            ExecutionContext.Restore(context);
         }
     }
 }

@@ -6,8 +6,8 @@ namespace HighPerfMta.Queue.Async;
 #pragma warning disable CA1000, CA1822 // The language asks for this shape.
 
 /// <summary>
-/// Builds async methods that allocate nothing when they are suspended, however many calls are suspended at once: their boxes come from a pool that
-/// all threads share. The runtime's own pooling builder keeps about one box a processor, which is no help when twenty sessions wait for one commit.
+/// Builds async methods that allocate nothing when they are suspended, however many calls are suspended at once: each thread keeps one box of a method, and
+/// the others are in a pool that all threads share. The runtime's own pooling builder keeps about one box a processor, which is no help when twenty sessions wait for one commit.
 /// For methods on the path of each message, with <c>[AsyncMethodBuilder]</c>. As with every pooled ValueTask, the result is taken exactly once.
 /// </summary>
 [EditorBrowsable(EditorBrowsableState.Never)]

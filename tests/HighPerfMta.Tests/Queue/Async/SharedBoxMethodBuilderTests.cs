@@ -73,6 +73,21 @@ public class SharedBoxMethodBuilderTests
     }
 
     [Fact]
+    public async Task Changes_do_not_reach_whoever_resumes_it_in_the_same_context()
+    {
+        ManualGate first = new();
+        ManualGate second = new();
+        Ambient.Value = 7;
+        ValueTask<(int Before, int After)> seen = AmbientAsync(first, second);
+
+        first.Open();
+        Assert.Equal(7, Ambient.Value);
+        second.Open();
+        Assert.Equal(7, Ambient.Value);
+        Assert.Equal((7, 70), await seen);
+    }
+
+    [Fact]
     public async Task A_result_is_taken_once()
     {
         TaskCompletionSource gate = new();
@@ -141,6 +156,16 @@ public class SharedBoxMethodBuilderTests
     }
 
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
+    private static async ValueTask<(int Before, int After)> AmbientAsync(ManualGate first, ManualGate second)
+    {
+        await first;
+        int before = Ambient.Value;
+        Ambient.Value = 70;
+        await second;
+        return (before, Ambient.Value);
+    }
+
+    [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
     private static async ValueTask<(int Before, int After)> AmbientAsync(Task gate)
     {
         await gate;
@@ -148,5 +173,25 @@ public class SharedBoxMethodBuilderTests
         Ambient.Value = 70;
         await Task.Yield();
         return (before, Ambient.Value);
+    }
+
+    /// <summary>Whoever opens it runs what waits for it, there and then.</summary>
+    private sealed class ManualGate : ICriticalNotifyCompletion
+    {
+        private Action? _waiting;
+
+        public bool IsCompleted => false;
+
+        public ManualGate GetAwaiter() => this;
+
+        public void GetResult()
+        {
+        }
+
+        public void OnCompleted(Action continuation) => _waiting = continuation;
+
+        public void UnsafeOnCompleted(Action continuation) => _waiting = continuation;
+
+        public void Open() => _waiting!();
     }
 }
