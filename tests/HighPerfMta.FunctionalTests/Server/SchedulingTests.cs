@@ -20,6 +20,9 @@ public class SchedulingTests
     /// <summary>Looks at the threads while there is load, where none of them is to be seen on one processor.</summary>
     private const int FewestLooks = 10;
 
+    /// <summary>Messages that came meanwhile.</summary>
+    private const int FewestMessages = 500;
+
     private static readonly (string Sent, string Reply)[] Dialogue =
     [
         ("HELO load.test\r\n", "250"), ("MAIL FROM:<a@load.test>\r\n", "250"), ("RCPT TO:<b@sink.test>\r\n", "250"), ("DATA\r\n", "354"), ("Subject: load\r\n\r\nload\r\n.\r\n", "250"),
@@ -93,28 +96,36 @@ public class SchedulingTests
     private static async Task<Dictionary<string, HashSet<string>>> SeenUnderLoadAsync(MtaProcess mta, bool placed)
     {
         using CancellationTokenSource enough = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
-        Task[] load = [.. Enumerable.Range(0, 8).Select(_ => SendAsync(mta.Port, enough.Token))];
+        int sent = 0;
+        Task[] load = [.. Enumerable.Range(0, 8).Select(_ => SendAsync(mta.Port, () => Interlocked.Increment(ref sent), enough.Token))];
         Dictionary<string, HashSet<string>> seen = [];
         string[] expected = placed ? ["hpmta-net-0", "hpmta-net-1", "hpmta-log-commi"] : [];
         int looks = 0;
-        await Eventually.TrueAsync(
-            () =>
-            {
-                foreach ((string name, string[] lists) in ProcessorsOf(mta.Id.ToString(CultureInfo.InvariantCulture)))
+        try
+        {
+            await Eventually.TrueAsync(
+                () =>
                 {
-                    seen.TryAdd(name, []);
-                    seen[name].UnionWith(lists.Select(static list => string.Join(',', Expand(list))));
-                }
+                    foreach ((string name, string[] lists) in ProcessorsOf(mta.Id.ToString(CultureInfo.InvariantCulture)))
+                    {
+                        seen.TryAdd(name, []);
+                        seen[name].UnionWith(lists.Select(static list => string.Join(',', Expand(list))));
+                    }
 
-                return Task.FromResult(++looks >= FewestLooks && expected.All(name => seen[name].Any(static list => !list.Contains(','))));
-            },
-            () => "not all threads kept to a processor: " + string.Join("; ", seen.Select(static s => $"{s.Key} {string.Join(' ', s.Value)}")));
-        await enough.CancelAsync();
+                    return Task.FromResult(++looks >= FewestLooks && Volatile.Read(ref sent) >= FewestMessages && expected.All(name => seen[name].Any(static list => !list.Contains(','))));
+                },
+                () => $"{sent} messages, and not all threads kept to a processor: " + string.Join("; ", seen.Select(static s => $"{s.Key} {string.Join(' ', s.Value)}")));
+        }
+        finally
+        {
+            await enough.CancelAsync();
+        }
+
         await Task.WhenAll(load);
         return seen;
     }
 
-    private static async Task SendAsync(int port, CancellationToken enough)
+    private static async Task SendAsync(int port, Action sent, CancellationToken enough)
     {
         using TcpClient client = new() { NoDelay = true };
         await client.ConnectAsync(IPAddress.Loopback, port, CancellationToken.None);
@@ -122,11 +133,13 @@ public class SchedulingTests
         await ExpectAsync(replies, "220");
         while (!enough.IsCancellationRequested)
         {
-            foreach ((string sent, string reply) in Dialogue)
+            foreach ((string command, string reply) in Dialogue)
             {
-                await client.GetStream().WriteAsync(Encoding.ASCII.GetBytes(sent), CancellationToken.None);
+                await client.GetStream().WriteAsync(Encoding.ASCII.GetBytes(command), CancellationToken.None);
                 await ExpectAsync(replies, reply);
             }
+
+            sent();
         }
     }
 

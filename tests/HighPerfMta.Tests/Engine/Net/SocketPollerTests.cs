@@ -3,6 +3,7 @@ using System.IO.Pipelines;
 using System.Net;
 using System.Net.Sockets;
 using HighPerfMta.Engine.Net;
+using HighPerfMta.TestKit;
 
 namespace HighPerfMta.Tests.Engine.Net;
 
@@ -128,9 +129,11 @@ public class SocketPollerTests
         using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);
         do
         {
+            // The next one would not be answered if the kernel were still about to count this one.
             taken.Add(await new SocketConnector().ConnectAsync(remote, stop.Token));
+            await Waiting.UntilAsync(() => WaitingFor(remote) == taken.Count);
         }
-        while (WaitingFor(remote.Port) <= backlog);
+        while (taken.Count <= backlog);
 
         Task<IConnection> connecting = new SocketConnector().ConnectAsync(remote, stop.Token).AsTask();
         await stop.CancelAsync();
@@ -201,13 +204,14 @@ public class SocketPollerTests
         });
     }
 
-    /// <summary>Connections that nobody has accepted yet: a listening socket's rx_queue (proc_net_tcp).</summary>
-    private static int WaitingFor(int port)
+    /// <summary>Connections that nobody has accepted yet: the rx_queue of the socket that listens on 127.0.0.1 (proc_net_tcp); -1 where its line was not met.</summary>
+    private static int WaitingFor(IPEndPoint listener)
     {
         const string listening = "0A";
-        string[] socket = File.ReadLines("/proc/net/tcp").Select(static line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries))
-            .Single(fields => fields[3] == listening && fields[1].EndsWith(':' + port.ToString("X4", CultureInfo.InvariantCulture), StringComparison.Ordinal));
-        return int.Parse(socket[4].Split(':')[1], NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+        string address = string.Create(CultureInfo.InvariantCulture, $"0100007F:{listener.Port:X4}");
+        string[]? socket = File.ReadLines("/proc/net/tcp").Select(static line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries))
+            .FirstOrDefault(fields => fields[3] == listening && fields[1] == address);
+        return socket is null ? -1 : int.Parse(socket[4].Split(':')[1], NumberStyles.HexNumber, CultureInfo.InvariantCulture);
     }
 
     private static Socket Listen(string address)
