@@ -155,7 +155,9 @@ internal sealed class SegmentStock : IDisposable
     {
         if (address >= Volatile.Read(ref _pokeAt))
         {
+            // Not left to the tail: who appended what was written may not have moved it yet.
             Volatile.Write(ref _pokeAt, long.MaxValue);
+            Volatile.Write(ref _waitUntil, 0);
             Poke();
         }
     }

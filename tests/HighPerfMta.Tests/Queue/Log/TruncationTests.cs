@@ -95,7 +95,9 @@ public class TruncationTests
     }
 
     private void AwaitSpares(int count) =>
-        Assert.True(SpinWait.SpinUntil(() => _disk.AllFiles().Count(static f => f.Contains("spare.", StringComparison.Ordinal)) == count, LogBed.Patience));
+        Assert.True(
+            SpinWait.SpinUntil(() => _disk.AllFiles().Count(static f => f.Contains("spare.", StringComparison.Ordinal)) == count, LogBed.Patience),
+            string.Join(' ', _disk.AllFiles()));
 
     private static async Task AssertBeginsAsync(FaultyDisk disk, List<Written> kept)
     {

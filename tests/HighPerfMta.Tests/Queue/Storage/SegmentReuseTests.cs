@@ -102,6 +102,17 @@ public sealed class SegmentReuseTests : IDisposable
         Assert.Equal(4 * Size, _stock.CapacityEnd);
     }
 
+    /// <summary>The thread that writes can be faster than the one that appended and has not said so yet.</summary>
+    [Fact]
+    public void What_was_written_counts_before_it_is_known_to_be_appended()
+    {
+        Enter(1);
+        _tail = (3 * Size / 2) - 1000;
+        _stock.Reached(3 * Size / 2);
+        _background.Run();
+        Assert.Equal(4 * Size, _stock.CapacityEnd);
+    }
+
     [Fact]
     public void Nothing_is_waited_for_where_mail_is_fast()
     {
