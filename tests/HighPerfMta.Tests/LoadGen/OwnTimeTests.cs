@@ -3,6 +3,7 @@ using System.Net;
 using System.Net.Sockets;
 using HighPerfMta.LoadGen.Load;
 using HighPerfMta.LoadGen.Smtp;
+using HighPerfMta.TestKit;
 
 namespace HighPerfMta.Tests.LoadGen;
 
@@ -73,7 +74,7 @@ public class OwnTimeTests
     public async Task Arrival_is_when_the_kernel_had_the_octets_not_when_they_were_read()
     {
         Assert.SkipUnless(OperatingSystem.IsLinux() && Environment.Is64BitProcess, "the kernel's time of arrival is known on 64-bit Linux");
-        var (client, server) = await PairAsync();
+        var (client, server) = await SocketPair.ConnectAsync(TestContext.Current.CancellationToken);
         using var near = client;
         using var far = server;
         Assert.True(Arrivals.TryEnable(client));
@@ -103,7 +104,7 @@ public class OwnTimeTests
     public async Task A_broken_connection_is_a_socket_error()
     {
         Assert.SkipUnless(OperatingSystem.IsLinux() && Environment.Is64BitProcess, "the kernel's time of arrival is known on 64-bit Linux");
-        var (client, server) = await PairAsync();
+        var (client, server) = await SocketPair.ConnectAsync(TestContext.Current.CancellationToken);
         using var near = client;
         Assert.True(Arrivals.TryEnable(client));
         server.LingerState = new LingerOption(true, 0);
@@ -118,7 +119,7 @@ public class OwnTimeTests
     [Fact]
     public async Task The_peers_wait_for_what_follows_a_reply_is_this_ends_own_time_and_a_rest_between_messages_is_not()
     {
-        var (client, server) = await PairAsync();
+        var (client, server) = await SocketPair.ConnectAsync(TestContext.Current.CancellationToken);
         using var far = server;
         using var wire = new SmtpWire(client);
         wire.TimeArrivals();
@@ -142,7 +143,7 @@ public class OwnTimeTests
     [Fact]
     public async Task A_peer_that_is_slow_to_begin_tls_is_not_this_ends_own_time()
     {
-        var (client, server) = await PairAsync();
+        var (client, server) = await SocketPair.ConnectAsync(TestContext.Current.CancellationToken);
         using var wire = new SmtpWire(client);
         await server.SendAsync("220 go\r\n"u8.ToArray());
         Assert.Equal(220, await wire.ReadReplyAsync());
@@ -165,14 +166,5 @@ public class OwnTimeTests
         {
             await Task.Yield();
         }
-    }
-
-    private static async Task<(Socket Client, Socket Server)> PairAsync()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        var client = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
-        await client.ConnectAsync(listener.LocalEndpoint);
-        return (client, await listener.AcceptSocketAsync());
     }
 }

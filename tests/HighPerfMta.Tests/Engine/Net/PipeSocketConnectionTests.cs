@@ -1,9 +1,9 @@
 using System.Buffers;
 using System.IO.Pipelines;
-using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using HighPerfMta.Engine.Net;
+using HighPerfMta.TestKit;
 
 namespace HighPerfMta.Tests.Engine.Net;
 
@@ -16,12 +16,8 @@ public sealed class PipeSocketConnectionTests : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        using Socket listener = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-        listener.Listen();
-        _far = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
-        await _far.ConnectAsync(listener.LocalEndPoint!);
-        _near = PipeSocketConnection.Create(await listener.AcceptAsync());
+        (_far, Socket near) = await SocketPair.ConnectAsync(TestContext.Current.CancellationToken);
+        _near = PipeSocketConnection.Create(near);
     }
 
     public async ValueTask DisposeAsync()
@@ -101,12 +97,9 @@ public sealed class PipeSocketConnectionTests : IAsyncLifetime
     [Fact]
     public async Task What_comes_while_a_read_is_cancelled_is_there_for_the_next()
     {
-        using Socket listener = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-        listener.Listen();
-        using Socket peer = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        await peer.ConnectAsync(listener.LocalEndPoint!, TestContext.Current.CancellationToken);
-        using TcpSocket socket = TcpSocket.Take(await listener.AcceptAsync(TestContext.Current.CancellationToken));
+        (Socket client, Socket server) = await SocketPair.ConnectAsync(TestContext.Current.CancellationToken);
+        using Socket peer = client;
+        using TcpSocket socket = TcpSocket.Take(server);
         SocketSignals signals = new();
         SocketReader reader = new(socket, signals);
 

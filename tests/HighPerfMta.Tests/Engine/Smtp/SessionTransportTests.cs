@@ -1,5 +1,4 @@
 using System.IO.Pipelines;
-using System.Net;
 using System.Net.Sockets;
 using HighPerfMta.Engine.Net;
 using HighPerfMta.Engine.Smtp;
@@ -15,6 +14,7 @@ public sealed class SessionTransportTests : IDisposable
 {
     private static readonly AsyncLocal<int> Ambient = new();
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     private readonly FakeTimeProvider _time = new();
     private readonly DeadlineWheel _wheel;
@@ -41,7 +41,7 @@ public sealed class SessionTransportTests : IDisposable
             Assert.Throws<InvalidOperationException>(() => read.GetAwaiter().GetResult());
 
             await SendAsync();
-            ReadResult result = await read;
+            ReadResult result = await SoonAsync(read);
             Assert.Equal(6, result.Buffer.Length);
             Assert.False(result.IsCanceled);
             Assert.Throws<InvalidOperationException>(() => copy.GetAwaiter().GetResult());
@@ -63,7 +63,7 @@ public sealed class SessionTransportTests : IDisposable
     {
         ValueTask<ReadResult> read = _transport.ReadAsync(Limit);
         _time.Advance(Limit + TimeSpan.FromSeconds(2));
-        ReadResult result = await read;
+        ReadResult result = await SoonAsync(read);
         Assert.True(result.IsCanceled);
         Assert.True(_transport.TimedOut);
         Take(result);
@@ -74,7 +74,7 @@ public sealed class SessionTransportTests : IDisposable
     {
         ValueTask<ReadResult> first = _transport.ReadAsync(Limit);
         await SendAsync();
-        ReadResult result = await first;
+        ReadResult result = await SoonAsync(first);
 
         // Whoever works on what came has his own time for it.
         _time.Advance(2 * Limit);
@@ -83,7 +83,7 @@ public sealed class SessionTransportTests : IDisposable
         Assert.False(second.IsCompleted);
         Assert.False(_transport.TimedOut);
         await SendAsync();
-        Assert.False((await second).IsCanceled);
+        Assert.False((await SoonAsync(second)).IsCanceled);
     }
 
     /// <summary>The wheel had found the deadline of the read before when that ended.</summary>
@@ -92,25 +92,22 @@ public sealed class SessionTransportTests : IDisposable
     {
         ValueTask<ReadResult> first = _transport.ReadAsync(Limit);
         await SendAsync();
-        Take(await first);
+        Take(await SoonAsync(first));
         ValueTask<ReadResult> second = _transport.ReadAsync(Limit);
         _transport.OnDeadline();
         Assert.False(second.IsCompleted);
         Assert.False(_transport.TimedOut);
         await SendAsync();
-        Assert.False((await second).IsCanceled);
+        Assert.False((await SoonAsync(second)).IsCanceled);
     }
 
     /// <summary>A socket's reads end in boxes that the next read takes, before those who were told have returned.</summary>
     [Fact]
     public async Task Over_a_socket_each_of_many_reads_has_its_own_result()
     {
-        using Socket listener = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-        listener.Listen();
-        using Socket client = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        await client.ConnectAsync(listener.LocalEndPoint!, TestContext.Current.CancellationToken);
-        await using PipeSocketConnection server = PipeSocketConnection.Create(await listener.AcceptAsync(TestContext.Current.CancellationToken));
+        (Socket near, Socket far) = await SocketPair.ConnectAsync(TestContext.Current.CancellationToken);
+        using Socket client = near;
+        await using PipeSocketConnection server = PipeSocketConnection.Create(far);
         SessionTransport transport = new(server, _wheel, Limit);
         Task<int> counting = Task.Run(() => CountAsync(transport), TestContext.Current.CancellationToken);
         for (int i = 0; i < 500; i++)
@@ -123,7 +120,7 @@ public sealed class SessionTransportTests : IDisposable
         }
 
         client.Shutdown(SocketShutdown.Send);
-        Assert.Equal(3000, await counting.WaitAsync(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken));
+        Assert.Equal(3000, await counting.WaitAsync(Patience, TestContext.Current.CancellationToken));
     }
 
     [Fact]
@@ -131,7 +128,7 @@ public sealed class SessionTransportTests : IDisposable
     {
         ValueTask<ReadResult> read = _transport.ReadAsync(Limit);
         await _client.Output.CompleteAsync(new IOException("reset"));
-        await Assert.ThrowsAnyAsync<IOException>(async () => await read);
+        await Assert.ThrowsAnyAsync<IOException>(async () => await SoonAsync(read));
         _time.Advance(2 * Limit);
         Assert.False(_transport.TimedOut);
     }
@@ -145,8 +142,8 @@ public sealed class SessionTransportTests : IDisposable
         read.GetAwaiter().OnCompleted(() => seen.SetResult(Ambient.Value));
         Ambient.Value = 8;
         await SendAsync();
-        Assert.Equal(7, await seen.Task);
-        Take(await read);
+        Assert.Equal(7, await seen.Task.WaitAsync(Patience, TestContext.Current.CancellationToken));
+        Take(await SoonAsync(read));
     }
 
     /// <summary>Octets until the stream ends.</summary>
@@ -164,6 +161,8 @@ public sealed class SessionTransportTests : IDisposable
             }
         }
     }
+
+    private static Task<ReadResult> SoonAsync(ValueTask<ReadResult> read) => read.AsTask().WaitAsync(Patience, TestContext.Current.CancellationToken);
 
     private async Task SendAsync() => await _client.Output.WriteAsync("NOOP\r\n"u8.ToArray(), TestContext.Current.CancellationToken);
 

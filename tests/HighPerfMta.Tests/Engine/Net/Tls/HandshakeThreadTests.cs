@@ -106,12 +106,8 @@ public sealed class HandshakeThreadTests : IDisposable
 
     private static async Task<(Socket Client, PipeSocketConnection Accepted)> ConnectAsync()
     {
-        using Socket listener = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-        listener.Listen();
-        Socket client = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
-        await client.ConnectAsync(listener.LocalEndPoint!, Cancellation);
-        return (client, PipeSocketConnection.Create(await listener.AcceptAsync(Cancellation)));
+        (Socket client, Socket server) = await SocketPair.ConnectAsync(Cancellation);
+        return (client, PipeSocketConnection.Create(server));
     }
 
     /// <summary>Notes on which threads something is written: the server's part of each step of a handshake ends with that.</summary>
