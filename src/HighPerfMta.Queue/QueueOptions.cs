@@ -21,7 +21,10 @@ public sealed record QueueOptions
     /// <summary>Bytes of one log page, a power of two; a record fits one page.</summary>
     public int PageSize { get; init; } = 4 << 20;
 
-    /// <summary>Zeroed segments kept ready ahead of the tail.</summary>
+    /// <summary>Format of a log that is made; one that is there keeps its own.</summary>
+    internal int LogFormat { get; init; } = Storage.Superblock.CurrentVersion;
+
+    /// <summary>Segments kept ready ahead of the tail.</summary>
     public int ReadySegments { get; init; } = 2;
 
     /// <summary>A device write that has not completed by then makes the log fail.</summary>

@@ -197,8 +197,12 @@ public sealed partial class FaultyDisk
         private readonly List<(long Offset, byte[] Data)> _pending = [];
         private Octets _contents = new();
         private Octets _durable = new();
+        private long _filledTo;
 
         public long Length => _contents.Length;
+
+        /// <summary>Not written to from the start on without a gap.</summary>
+        public bool IsSparse => _filledTo < Length;
 
         public byte[] Contents() => _contents.ToArray();
 
@@ -206,6 +210,7 @@ public sealed partial class FaultyDisk
         {
             _contents = new Octets();
             _contents.Put(0, contents);
+            _filledTo = contents.Length;
             _durable = _contents.Copy();
             _pending.Clear();
         }
@@ -221,6 +226,7 @@ public sealed partial class FaultyDisk
         public void Write(long offset, ReadOnlySpan<byte> data)
         {
             int end = (int)offset + data.Length;
+            _filledTo = offset <= _filledTo ? Math.Max(_filledTo, end) : _filledTo;
             bool skipped = false;
             for (int at = (int)offset; at < end;)
             {
@@ -277,7 +283,7 @@ public sealed partial class FaultyDisk
         {
             if (!done.TryGetValue(this, out Node? copy))
             {
-                var file = new FileNode { _contents = _contents.Copy(), _durable = _durable.Copy() };
+                var file = new FileNode { _contents = _contents.Copy(), _durable = _durable.Copy(), _filledTo = _filledTo };
                 file._pending.AddRange(_pending);
                 done[this] = copy = file;
             }
@@ -290,7 +296,7 @@ public sealed partial class FaultyDisk
             if (!done.TryGetValue(this, out Node? copy))
             {
                 Octets survivors = Survivors(random);
-                done[this] = copy = new FileNode { _contents = survivors, _durable = survivors.Copy() };
+                done[this] = copy = new FileNode { _contents = survivors, _durable = survivors.Copy(), _filledTo = _filledTo };
             }
 
             return copy;

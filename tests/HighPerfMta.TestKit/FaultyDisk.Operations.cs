@@ -147,6 +147,17 @@ public sealed partial class FaultyDisk
             }
         }
 
+        public bool IsSparse
+        {
+            get
+            {
+                lock (disk._gate)
+                {
+                    return file.IsSparse;
+                }
+            }
+        }
+
         public int Read(long offset, Span<byte> buffer)
         {
             disk.Meet(DiskOperations.Read, path);

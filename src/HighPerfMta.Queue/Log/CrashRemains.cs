@@ -8,11 +8,13 @@ internal readonly record struct CrashRemains(long TrimFrom, List<Finding> Unfini
     /// <summary>Takes the remains, those that earlier runs noted among them, out of what a scan found damaged.</summary>
     /// <param name="scan">The scan up to the end of the log.</param>
     /// <param name="durable">Address below which everything is known to have been on stable storage.</param>
-    public static CrashRemains TakeFrom(ScanResult scan, long durable)
+    /// <param name="pageSize">Bytes of a page.</param>
+    public static CrashRemains TakeFrom(ScanResult scan, long durable, int pageSize)
     {
         scan.Damage.RemoveAll(d => scan.Unfinished.Exists(u => u.From <= d.From && d.To <= u.To));
         long trimFrom = scan.DataEnd;
         List<Finding> unfinished = [];
+        SplitAbove(scan.Damage, durable, pageSize);
         foreach (Finding finding in scan.Damage.FindAll(d => d.MayBeTorn && d.From >= durable))
         {
             scan.Damage.Remove(finding);
@@ -27,6 +29,19 @@ internal readonly record struct CrashRemains(long TrimFrom, List<Finding> Unfini
         }
 
         return new CrashRemains(trimFrom, unfinished);
+    }
+
+    /// <summary>Pages next to each other are one finding: those behind what was durable are another matter than those before.</summary>
+    private static void SplitAbove(List<Finding> damage, long durable, int pageSize)
+    {
+        long address = (durable + pageSize - 1) & -(long)pageSize;
+        int at = damage.FindIndex(d => d.MayBeTorn && d.Record is null && d.From < durable && d.To > address);
+        if (at >= 0)
+        {
+            Finding whole = damage[at];
+            damage[at] = whole with { Range = whole.Range with { ToAddress = address } };
+            damage.Insert(at + 1, whole with { Range = whole.Range with { FromAddress = address } });
+        }
     }
 
     /// <summary>

@@ -25,13 +25,16 @@ public sealed partial class FasterRecordLog
     private long _truncateBarrier;
     private long _nextStart;
     private long _slotWriteStarted;
+    private long _previousTail;
     private LogEngine? _lastProven;
+    private LogEngine? _left;
     private int _closed;
     private bool _failing;
     private bool _keeperWork;
     private bool _retryDue;
     private Slack? _slack;
     private long _tickedTail;
+    private bool _isResting;
     private bool _keeperStopping;
 
     public event Action<LogCondition>? ConditionChanged;
@@ -71,12 +74,13 @@ public sealed partial class FasterRecordLog
 
         _stock.Start();
         _nextStart = _files.NextStart;
+        _previousTail = _files.Scan.Tail;
         FillHole();
         _engine = new LogEngine(_setup, _nextStart, _files.Durable);
         Volatile.Write(ref _failing, true);
         TimeSpan watch = TimeSpan.FromTicks(Math.Max(TimeSpan.TicksPerMillisecond, _options.WriteTimeout.Ticks / 4));
         _watchdog = _time.CreateTimer(static log => ((FasterRecordLog)log!).WatchOperation(), this, watch, watch);
-        if (!Prove(_engine, _files.Scan.Tail))
+        if (!Prove(_engine, _previousTail))
         {
             TellFailure(_engine);
         }
@@ -228,7 +232,14 @@ public sealed partial class FasterRecordLog
             long tail = TailAddress;
             bool isStill = tail == _tickedTail && !hasWork && !IsFailing && !_stock.LowSpace;
             _tickedTail = tail;
-            _ticker!.Change(_slack!.Next(isStill), Timeout.InfiniteTimeSpan);
+            TimeSpan next = _slack!.Next(isStill);
+            if (isStill && _isResting)
+            {
+                _stock.Rest();
+            }
+
+            _isResting = next > _options.ReopenInterval;
+            _ticker!.Change(next, Timeout.InfiniteTimeSpan);
         }
     }
 
@@ -335,12 +346,15 @@ public sealed partial class FasterRecordLog
         {
             // First, as it is cheap: where no name can be made durable, zeroing a segment at each attempt would be for nothing.
             _disk.SyncDirectory(_store.Directory);
-            _store.Erase(durable, Math.Max(old.WrittenEnd, durable), _pageSize);
-            // A run that never proved itself handed out no address: its place can be taken again.
-            if (ReferenceEquals(old, _lastProven))
+            // A run that never proved itself handed out no address: its place can be taken again. What is below is not its own: the records there may be known to be durable by nobody but those who read them.
+            bool isProven = ReferenceEquals(old, _lastProven);
+            long next = isProven ? EndOf(old) : _nextStart;
+            _store.Erase(isProven ? durable : _nextStart, _files.Superblock.BindsAddresses ? Math.Max(old.WrittenEnd, next) : old.WrittenEnd, _pageSize);
+            if (isProven && !ReferenceEquals(old, _left))
             {
-                long used = Math.Max(old.Tail, old.WrittenEnd);
-                _nextStart = (used + _pageSize - 1) & -(long)_pageSize;
+                _left = old;
+                _nextStart = next;
+                _previousTail = durable;
                 AddLost(new LostRange(durable, _nextStart));
             }
 
@@ -356,11 +370,15 @@ public sealed partial class FasterRecordLog
 
         var engine = new LogEngine(_setup, _nextStart, durable);
         Volatile.Write(ref _engine, engine);
-        if (Prove(engine, durable))
+        if (Prove(engine, _previousTail))
         {
             _logger.LogWarning("The log is written again, from address {Address}", _nextStart);
         }
     }
+
+    /// <summary>Where the run after a failed one starts. Once it is settled it stays: segments that are made meanwhile would move it back, into what was told to be lost.</summary>
+    private long EndOf(LogEngine failed) =>
+        ReferenceEquals(failed, _left) ? _nextStart : _files.StartFrom((Math.Max(failed.Tail, failed.WrittenEnd) + _pageSize - 1) & -(long)_pageSize);
 
     private void AddLost(LostRange range)
     {

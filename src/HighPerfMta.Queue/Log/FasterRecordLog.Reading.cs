@@ -74,7 +74,7 @@ public sealed partial class FasterRecordLog
     public void Scan(long from, long to, RecordVisitor visitor, CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(visitor);
-        LogScanner scanner = new(_store, _pageSize, _files.Superblock.Salt);
+        LogScanner scanner = new(_store, _files.Superblock);
         if (from < _files.ScannedFrom)
         {
             // What the opening did not look at: the record that says what is unfinished comes behind those that refer to it.
@@ -119,7 +119,7 @@ public sealed partial class FasterRecordLog
             throw new InvalidOperationException("Replay comes before the first append.");
         }
 
-        var scanner = new LogScanner(_store, _pageSize, _files.Superblock.Salt);
+        var scanner = new LogScanner(_store, _files.Superblock);
         scanner.Scan(_files.Begin, _replayEnd, visitor, cancellation);
     }
 

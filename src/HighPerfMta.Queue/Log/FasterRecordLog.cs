@@ -48,9 +48,9 @@ public sealed partial class FasterRecordLog : IRecordLog
         _truncateTo = files.Begin;
         // A record may go to the next page, and one page beyond it is asked for (CapacityFor): where a page is a whole segment, that is one segment more.
         int ready = Math.Max(2, options.ReadySegments) + (int)(_pageSize / _store.SegmentSize);
-        _stock = new SegmentStock(disk, _store, ready, options.DiskLowWater, Wake, logger, AppendedEnd, time, background);
+        _stock = new SegmentStock(disk, _store, ready, options.DiskLowWater, Wake, logger, AppendedEnd, time, background, keepsOld: files.Superblock.BindsAddresses);
         _setup = new EngineSetup(
-            _store, _stock, files.Slots, _pageSize, MemoryFor(options.Memory, _pageSize), files.Superblock.Salt, options.Sync, time, background)
+            _store, _stock, files.Slots, _pageSize, MemoryFor(options.Memory, _pageSize), new RecordSeeds(files.Superblock), options.Sync, time, background)
         {
             Failed = OnEngineFailed,
             Advanced = OnAdvanced,
@@ -189,7 +189,7 @@ public sealed partial class FasterRecordLog : IRecordLog
             {
                 throw fits
                     ? new LogUnavailableException("log memory stayed full: the disk is too slow", LogCondition.Failing)
-                    : new LogUnavailableException("no zeroed log segment became ready in time", LogCondition.LowSpace);
+                    : new LogUnavailableException("no log segment became ready in time", LogCondition.LowSpace);
             }
 
             // Room comes from writing, and nobody else may be asking for it.

@@ -55,7 +55,7 @@ public enum LogCondition
 {
     Healthy,
 
-    /// <summary>Too little free disk or no zeroed segment ready: refuse new mail with 452 4.3.1.</summary>
+    /// <summary>Too little free disk or no segment ready: refuse new mail with 452 4.3.1.</summary>
     LowSpace,
 
     /// <summary>A write failed. The log re-opens itself when the disk is well: refuse with 451 4.3.0.</summary>

@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Reflection;
 using FASTER.core;
 using HighPerfMta.Queue.Async;
@@ -6,7 +7,7 @@ using HighPerfMta.Queue.Storage;
 namespace HighPerfMta.Queue.Log;
 
 /// <summary>What one run of the log needs from its owner.</summary>
-internal sealed record EngineSetup(SegmentStore Store, SegmentStock Stock, CommitSlots Slots, int PageSize, long Memory, ulong Salt, bool Sync, TimeProvider Time, Background Background)
+internal sealed record EngineSetup(SegmentStore Store, SegmentStock Stock, CommitSlots Slots, int PageSize, long Memory, RecordSeeds Seeds, bool Sync, TimeProvider Time, Background Background)
 {
     /// <summary>Something failed on the engine's thread; called there.</summary>
     public required Action<LogEngine, Exception> Failed { get; init; }
@@ -35,7 +36,8 @@ internal sealed partial class LogEngine
     private readonly LightEpoch _epoch;
     private readonly Func<long, bool, bool> _flushUntil;
     private readonly BackgroundLoop _loop;
-    private readonly uint _seed;
+    private readonly Func<int, long> _allocate;
+    private readonly Func<long, long> _placeOf;
     private readonly object _gate = new();
     private readonly HashSet<int> _touched = [];
     private List<PageWrite> _queue = [];
@@ -63,7 +65,6 @@ internal sealed partial class LogEngine
     public LogEngine(EngineSetup setup, long start, long durable)
     {
         _setup = setup;
-        _seed = Crc32C.Seed(setup.Salt);
         _durable = durable;
         _issued = start;
         _wanted = start;
@@ -91,7 +92,10 @@ internal sealed partial class LogEngine
         }
 
         _epoch = (LightEpoch)FieldOf(_log, "epoch");
-        _flushUntil = FlushOf(_log);
+        object allocator = FieldOf(_log, "allocator");
+        _flushUntil = MethodOf<Func<long, bool, bool>>(allocator, "ShiftReadOnlyAddress");
+        _allocate = MethodOf<Func<int, long>>(allocator, "TryAllocateRetryNow");
+        _placeOf = MethodOf<Func<long, long>>(allocator, "GetPhysicalAddress");
         _loop = setup.Background.NewLoop("hpmta-log-commit", Turn);
         _loop.Start();
     }
@@ -133,32 +137,48 @@ internal sealed partial class LogEngine
     }
 
     /// <summary>Puts a record into log memory; false if memory is full until more has been written.</summary>
-    public unsafe bool TryAppend(RecordType type, ulong messageId, ReadOnlySpan<byte> payload, out long address)
+    public bool TryAppend(RecordType type, ulong messageId, ReadOnlySpan<byte> payload, out long address)
     {
-        var header = new RecordHeader(type, messageId, Durable, payload.Length, Crc32C.Compute(_seed, payload));
-        fixed (byte* start = payload)
+        var header = new RecordHeader(type, messageId, Durable, payload.Length, Crc32C.Compute(_setup.Seeds.Payload, payload));
+        try
         {
-            var entry = new Entry { Payload = start, PayloadLength = payload.Length };
-            header.Write(new Span<byte>(entry.Header, RecordHeader.Size), _seed);
-            try
+            if (!TryWrite(header, payload, out address))
             {
-                if (!_log.TryEnqueue(entry, out address))
-                {
-                    return false;
-                }
-            }
-            catch (Exception e)
-            {
-                // An exception inside FASTER leaves its epoch held: nothing could be committed any more.
-                Fail(e);
-                _setup.Failed(this, e);
-                address = 0;
                 return false;
             }
+        }
+        catch (Exception e)
+        {
+            // An exception inside FASTER leaves its epoch held: nothing could be committed any more.
+            Fail(e);
+            _setup.Failed(this, e);
+            address = 0;
+            return false;
         }
 
         RaiseTail(address + RecordHeader.Footprint(payload.Length));
         return true;
+    }
+
+    /// <summary>
+    /// FASTER's own enqueue, but for the order: here the address is known before the header is written, as its sum takes the address in. What is between Resume and Suspend is not flushed.
+    /// </summary>
+    private unsafe bool TryWrite(in RecordHeader header, ReadOnlySpan<byte> payload, out long address)
+    {
+        int length = RecordHeader.Size + payload.Length;
+        // Not suspended when something is thrown in between: nothing behind a record that is not whole may be written then.
+        _epoch.Resume();
+        address = _allocate(RecordHeader.Footprint(payload.Length));
+        if (address != 0)
+        {
+            Span<byte> place = new((void*)_placeOf(address), RecordHeader.EntryHeaderSize + length);
+            header.Write(place[RecordHeader.EntryHeaderSize..], _setup.Seeds.Header(address));
+            payload.CopyTo(place[RecordHeader.Overhead..]);
+            BinaryPrimitives.WriteInt32LittleEndian(place, length);
+        }
+
+        _epoch.Suspend();
+        return address != 0;
     }
 
     private void RaiseTail(long end)
@@ -220,9 +240,11 @@ internal sealed partial class LogEngine
             }
 
             WriteQueued();
-            if (stopping && Durable >= Tail)
+            long tail = Tail;
+            if (stopping && Durable >= tail)
             {
                 FlushTouched();
+                EraseBehind(tail);
                 return null;
             }
         }
@@ -235,6 +257,16 @@ internal sealed partial class LogEngine
         }
 
         return Rest();
+    }
+
+    /// <summary>What a segment that is used again as it is holds behind the last record of a page goes: the next run begins with another page.</summary>
+    private void EraseBehind(long tail)
+    {
+        long end = (tail + _setup.PageSize - 1) & -(long)_setup.PageSize;
+        if (tail < end && _setup.Seeds.BindAddresses && _setup.Store.MayHoldOld((int)(tail >> _setup.Store.Bits)))
+        {
+            _setup.Store.Erase(tail, end, _setup.PageSize);
+        }
     }
 
     /// <summary>
@@ -318,14 +350,12 @@ internal sealed partial class LogEngine
     }
 
     /// <summary>
-    /// The flush that FASTER's Commit begins with, and nothing else of it: Commit would go on to make metadata that nobody keeps, on other threads and
-    /// with exceptions swallowed, at twice the processor time and 2 KiB a commit. There is no public way to it.
+    /// What FASTER does not offer. The flush that its Commit begins with, and nothing else of it: Commit would go on to make metadata that nobody keeps, on other threads and
+    /// with exceptions swallowed, at twice the processor time and 2 KiB a commit. And the two halves of an enqueue.
     /// </summary>
-    private static Func<long, bool, bool> FlushOf(FasterLog log)
-    {
-        object allocator = FieldOf(log, "allocator");
-        return allocator.GetType().GetMethod("ShiftReadOnlyAddress")!.CreateDelegate<Func<long, bool, bool>>(allocator);
-    }
+    private static T MethodOf<T>(object allocator, string name)
+        where T : Delegate =>
+        allocator.GetType().GetMethod(name)?.CreateDelegate<T>(allocator) ?? throw new MissingMethodException(allocator.GetType().Name, name);
 
     private static object FieldOf(FasterLog log, string name) =>
         typeof(FasterLog).GetField(name, BindingFlags.Instance | BindingFlags.NonPublic)?.GetValue(log)
@@ -434,25 +464,5 @@ internal sealed partial class LogEngine
 
         _touched.Clear();
         _lastFlush = _setup.Time.GetTimestamp();
-    }
-
-    /// <summary>Header and payload as one entry. Serialising cannot throw: both are fixed in memory and of the announced length.</summary>
-    private unsafe struct Entry : ILogEnqueueEntry
-    {
-        public fixed byte Header[RecordHeader.Size];
-        public byte* Payload;
-        public int PayloadLength;
-
-        public readonly int SerializedLength => RecordHeader.Size + PayloadLength;
-
-        public readonly void SerializeTo(Span<byte> dest)
-        {
-            fixed (byte* header = Header)
-            {
-                new ReadOnlySpan<byte>(header, RecordHeader.Size).CopyTo(dest);
-            }
-
-            new ReadOnlySpan<byte>(Payload, PayloadLength).CopyTo(dest[RecordHeader.Size..]);
-        }
     }
 }

@@ -22,7 +22,7 @@ internal sealed class LogFiles : IDisposable
     private readonly IDisk _disk;
     private readonly IDisposable _lock;
     private readonly Stack<string> _unsynced;
-    private AddressRange? _unsettled;
+    private readonly List<AddressRange> _unsettled = [];
 
     private LogFiles(IDisk disk, IDisposable directoryLock, Stack<string> unsynced, Superblock superblock, SegmentStore store, CommitSlots slots)
     {
@@ -46,7 +46,7 @@ internal sealed class LogFiles : IDisposable
     /// <summary>Address below which every record is known to have been durable.</summary>
     public long Durable { get; private set; }
 
-    /// <summary>First address the next run may use: no octet of an earlier run is at or after it.</summary>
+    /// <summary>First address the next run may use: no record of an earlier run is at or after it.</summary>
     public long NextStart { get; private set; }
 
     public ScanResult Scan { get; private set; } = new();
@@ -56,6 +56,8 @@ internal sealed class LogFiles : IDisposable
 
     /// <summary>Ranges that the last run left unfinished between records: nothing in them was acknowledged, as far as the log knows.</summary>
     public List<AddressRange> Unfinished { get; } = [];
+
+    private long _flushTo;
 
     private CheckpointReader? _checkpoint;
 
@@ -117,10 +119,7 @@ internal sealed class LogFiles : IDisposable
             _ = _unsynced.Pop();
         }
 
-        if (_unsettled is { } tail)
-        {
-            Settle(tail);
-        }
+        SettleAll();
     }
 
     // A directory or segment whose name is not durable takes what is in it along. At each opening: a process that was killed may have made it and not synced it.
@@ -156,7 +155,7 @@ internal sealed class LogFiles : IDisposable
         string building = Path.Combine(root, NewFolder);
         disk.DeleteDirectory(building);
         disk.CreateDirectory(building);
-        var superblock = Superblock.Create(options.SegmentSize, options.PageSize);
+        var superblock = Superblock.Create(options.SegmentSize, options.PageSize, options.LogFormat);
         superblock.Write(disk, Path.Combine(building, Superblock.FileName));
         CommitSlots.Create(
             disk, Path.Combine(building, CommitSlots.FileName), superblock.Salt, new CommitPoint(LogScanner.FirstAddress, LogScanner.FirstAddress));
@@ -230,7 +229,7 @@ internal sealed class LogFiles : IDisposable
         FindCheckpoint(extent, logger);
         long from = _checkpoint?.Address ?? Begin;
         ScannedFrom = from;
-        Scan = new LogScanner(Store, Superblock.PageSize, Superblock.Salt).Scan(from, extent.End, null, CancellationToken.None);
+        Scan = new LogScanner(Store, Superblock).Scan(from, extent.End, null, CancellationToken.None);
         CheckSegments(from);
         if (Slots.Latest is null)
         {
@@ -248,10 +247,12 @@ internal sealed class LogFiles : IDisposable
 
         if (trimmed > 0)
         {
-            logger.LogInformation("{Bytes} bytes of unfinished, unacknowledged writes were trimmed from the log's tail at {Tail}", trimmed, Scan.Tail);
+            logger.LogInformation(
+                "{Bytes} bytes behind the log's last record at {Tail} were overwritten with zeros: unfinished, unacknowledged writes, or what the segment held before", trimmed, Scan.Tail);
         }
 
         NextStart = FirstFreeAddress();
+        SettleSkipped(logger);
     }
 
     // What a crash kept the last run from deleting. Nothing goes while names are not known to be on stable storage; the next truncation deletes it then.
@@ -311,7 +312,7 @@ internal sealed class LogFiles : IDisposable
     /// <returns>The bytes that were overwritten.</returns>
     private long Settle(ILogger logger)
     {
-        (long trimFrom, List<Finding> unfinished) = CrashRemains.TakeFrom(Scan, Durable);
+        (long trimFrom, List<Finding> unfinished) = CrashRemains.TakeFrom(Scan, Durable, Superblock.PageSize);
         foreach (Finding finding in unfinished)
         {
             Unfinished.Add(new AddressRange(finding.From, finding.To));
@@ -320,30 +321,67 @@ internal sealed class LogFiles : IDisposable
         }
 
         Unfinished.AddRange(CrashRemains.GapsIn(Scan, Durable));
-        AddressRange tail = new(trimFrom, Scan.DataEnd);
+        _flushTo = trimFrom;
+        if (!TrySettle(new AddressRange(trimFrom, Scan.DataEnd), logger))
+        {
+            return 0;
+        }
+
+        long trimmed = Scan.DataEnd - trimFrom;
+        Scan.DataEnd = trimFrom;
+        return trimmed;
+    }
+
+    /// <summary>
+    /// Pages between the last record and the next run that are not reported as damage, such as those before a page that cannot be read: what the segment held there before goes, or later starts could not
+    /// tell it from records that were lost.
+    /// </summary>
+    private void SettleSkipped(ILogger logger)
+    {
+        if (!Superblock.BindsAddresses)
+        {
+            return;
+        }
+
+        long from = RoundUp(Math.Max(Scan.Tail, Scan.DataEnd));
+        foreach (Finding finding in Scan.Damage.Where(f => f.To > from).OrderBy(static f => f.From).Append(new Finding(new DamagedRange(NextStart, NextStart, ""), MayBeTorn: false)))
+        {
+            if (finding.From > from)
+            {
+                _ = TrySettle(new AddressRange(from, finding.From), logger);
+            }
+
+            from = Math.Max(from, finding.To);
+        }
+    }
+
+    // Otherwise the log opens to be read; it takes no records before this is done.
+    private bool TrySettle(AddressRange range, ILogger logger)
+    {
+        _unsettled.Add(range);
         try
         {
-            Settle(tail);
-            Scan.DataEnd = trimFrom;
-            return tail.To - tail.From;
+            SettleAll();
+            return true;
         }
         catch (DiskException e)
         {
-            // The log opens to be read; it takes no records before this is done.
-            _unsettled = tail;
             logger.LogError("The log's tail cannot be settled: {Cause}", e.Message);
-            return 0;
+            return false;
         }
     }
 
-    private void Settle(AddressRange tail)
+    private void SettleAll()
     {
-        Store.Erase(tail.From, tail.To, Superblock.PageSize);
-        Store.Flush(Durable, tail.From);
-        _unsettled = null;
+        while (_unsettled.Count > 0)
+        {
+            Store.Erase(_unsettled[0].From, _unsettled[0].To, Superblock.PageSize);
+            Store.Flush(Durable, _flushTo);
+            _unsettled.RemoveAt(0);
+        }
     }
 
-    // A page that was in use is never written again, so nothing of an earlier run, intact or damaged, can be overwritten.
+    // A page that has a record is never written again, so nothing of an earlier run, intact or damaged, can be overwritten.
     private long FirstFreeAddress()
     {
         long used = Math.Max(Math.Max(Scan.Tail, Scan.DataEnd), Durable);
@@ -360,7 +398,17 @@ internal sealed class LogFiles : IDisposable
         long start = RoundUp(used);
         long length = Store.LengthOf((int)(start >> Store.Bits));
         bool whole = length == Store.SegmentSize || length < 0;
-        return whole ? start : ((start >> Store.Bits) + 1) << Store.Bits;
+        return whole ? StartFrom(start) : ((start >> Store.Bits) + 1) << Store.Bits;
+    }
+
+    /// <summary>
+    /// Where a run may start that is to start at a page or behind it. A segment that does not exist yet may be one that is used again as it is: then a run does not start in its middle, or what it holds before
+    /// that would have to be explained.
+    /// </summary>
+    public long StartFrom(long page)
+    {
+        bool startsSegment = (page & (Store.SegmentSize - 1)) == 0;
+        return !Superblock.BindsAddresses || startsSegment || Store.Contains((int)(page >> Store.Bits)) ? page : ((page >> Store.Bits) + 1) << Store.Bits;
     }
 
     private long RoundUp(long address) => (address + Superblock.PageSize - 1) & -(long)Superblock.PageSize;

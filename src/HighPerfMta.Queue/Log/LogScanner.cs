@@ -9,7 +9,9 @@ internal sealed class ScanResult
     /// <summary>End of the last record that verified.</summary>
     public long Tail { get; set; }
 
-    /// <summary>End of the last octet that is not zero.</summary>
+    /// <summary>
+    /// End of the last octet that is not zero; where segments are used again as they are, of those in pages that have a record in its place: what else is there was written under an earlier number.
+    /// </summary>
     public long DataEnd { get; set; }
 
     /// <summary>Highest durable mark of the records that verified.</summary>
@@ -83,13 +85,16 @@ internal readonly record struct Finding(DamagedRange Range, bool MayBeTorn, Reco
 /// inside a damaged record's payload, and takes a zero length for the end of the page whatever follows. After damage this scan goes on only where
 /// an intact header says the next record is, or at the next page start: a payload's octets are never looked at as a record.
 /// </summary>
-internal sealed class LogScanner(SegmentStore store, int pageSize, ulong salt)
+internal sealed class LogScanner(SegmentStore store, Superblock superblock)
 {
     /// <summary>Address of the first record of all; FASTER keeps the first 64 bytes.</summary>
     public const long FirstAddress = 64;
 
-    private readonly uint _seed = Crc32C.Seed(salt);
-    private readonly byte[] _page = new byte[pageSize];
+    private const string NoHeader = "no intact record header";
+
+    private readonly int _pageSize = superblock.PageSize;
+    private readonly RecordSeeds _seeds = new(superblock);
+    private readonly byte[] _page = new byte[superblock.PageSize];
     private readonly List<AddressRange> _pageEnds = [];
     private ScanResult _result = new();
     private long _holeFrom;
@@ -100,19 +105,19 @@ internal sealed class LogScanner(SegmentStore store, int pageSize, ulong salt)
         _result = new ScanResult { Tail = begin, DataEnd = begin, DurableMark = begin };
         _holeFrom = -1;
         _pageEnds.Clear();
-        for (long page = begin & -pageSize; page < end; page += pageSize)
+        for (long page = begin & -_pageSize; page < end; page += _pageSize)
         {
             cancellation.ThrowIfCancellationRequested();
             if (!TryReadPage(page, out int length, out string reason))
             {
-                AddDamage(page, page + pageSize, reason);
+                AddDamage(page, page + _pageSize, reason);
                 continue;
             }
 
             ScanPage(page, length, begin, visitor);
-            if (length < pageSize)
+            if (length < _pageSize)
             {
-                AddDamage(page + length, page + pageSize, "the segment file is too short");
+                AddDamage(page + length, page + _pageSize, "the segment file is too short");
             }
         }
 
@@ -133,8 +138,14 @@ internal sealed class LogScanner(SegmentStore store, int pageSize, ulong salt)
             return;
         }
 
-        _result.DataEnd = page + last + 1;
         int offset = page == 0 ? (int)FirstAddress : 0;
+        if (superblock.BindsAddresses && !HasRecord(page, bytes[Math.Min(offset, length)..], offset))
+        {
+            AddDamage(page + offset, page + _pageSize, NoHeader, mayBeTorn: true);
+            return;
+        }
+
+        _result.DataEnd = page + last + 1;
         while (offset + RecordHeader.Overhead <= length)
         {
             int next = ScanRecord(page, offset, bytes, last, begin, visitor);
@@ -147,33 +158,59 @@ internal sealed class LogScanner(SegmentStore store, int pageSize, ulong salt)
         }
     }
 
+    /// <summary>
+    /// Whether the header of any record is in its place in the page. Where not even the first one is, a crash may have left later ones; they have to go before the page is used, or one of them could come to
+    /// stand behind new records as if it had followed them.
+    /// </summary>
+    private bool HasRecord(long page, ReadOnlySpan<byte> bytes, int offset)
+    {
+        Span<byte> magic = stackalloc byte[sizeof(uint)];
+        BinaryPrimitives.WriteUInt32LittleEndian(magic, RecordHeader.Magic);
+        for (int at = RecordHeader.EntryHeaderSize; bytes.Length - at >= RecordHeader.Size; at++)
+        {
+            int found = bytes[at..].IndexOf(magic);
+            if (found < 0)
+            {
+                return false;
+            }
+
+            at += found;
+            if (RecordHeader.TryRead(bytes[at..], _seeds.Header(page + offset + at - RecordHeader.EntryHeaderSize), out _))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
     /// <summary>Verifies one record; returns where the next one is, or -1 if the rest of the page has none.</summary>
     private int ScanRecord(long page, int offset, ReadOnlySpan<byte> bytes, int last, long begin, RecordVisitor? visitor)
     {
         if (last < offset)
         {
-            _pageEnds.Add(new AddressRange(page + offset, page + pageSize));
+            _pageEnds.Add(new AddressRange(page + offset, page + _pageSize));
             return -1;
         }
 
         // FASTER's own length in front of our header says nothing that our header does not say and vouch for.
         ReadOnlySpan<byte> entry = bytes[(offset + RecordHeader.EntryHeaderSize)..];
-        if (!RecordHeader.TryRead(entry, _seed, out RecordHeader header))
+        if (!RecordHeader.TryRead(entry, _seeds.Header(page + offset), out RecordHeader header))
         {
-            AddDamage(page + offset, page + pageSize, "no intact record header", mayBeTorn: true);
+            AddDamage(page + offset, page + _pageSize, NoHeader, mayBeTorn: true);
             return -1;
         }
 
         int next = offset + RecordHeader.Footprint(header.PayloadLength);
         if (next > bytes.Length)
         {
-            AddDamage(page + offset, page + pageSize, "the record is cut short", mayBeTorn: true);
+            AddDamage(page + offset, page + _pageSize, "the record is cut short", mayBeTorn: true);
             return -1;
         }
 
         // The header's own sum vouches for the length, so the next record's place is known even if this payload is not what was written.
         ReadOnlySpan<byte> payload = entry.Slice(RecordHeader.Size, header.PayloadLength);
-        if (Crc32C.Compute(_seed, payload) != header.PayloadSum)
+        if (Crc32C.Compute(_seeds.Payload, payload) != header.PayloadSum)
         {
             AddDamage(page + offset, page + next, "the record's checksum does not match", mayBeTorn: true, header);
             return next;
@@ -187,9 +224,9 @@ internal sealed class LogScanner(SegmentStore store, int pageSize, ulong salt)
     private void Accept(RecordRef reference, in RecordHeader header, ReadOnlySpan<byte> payload, long begin, RecordVisitor? visitor)
     {
         long previousTail = header.Type == RecordHeader.Resumed ? ResumedPayload.Read(payload, _result.Unfinished) : long.MaxValue;
-        if (previousTail < (reference.Address & -pageSize))
+        if (previousTail < (reference.Address & -_pageSize))
         {
-            _result.Skipped.Add(new AddressRange(previousTail, reference.Address & -pageSize));
+            _result.Skipped.Add(new AddressRange(previousTail, reference.Address & -_pageSize));
         }
 
         if (_holeFrom >= 0)
@@ -197,7 +234,7 @@ internal sealed class LogScanner(SegmentStore store, int pageSize, ulong salt)
             // Whole pages of zeros: either a run ended there, which this record then says, or what was there never arrived or is lost.
             if (previousTail > _holeFrom)
             {
-                AddDamage(_holeFrom, reference.Address & -pageSize, "pages that were written read as zeros", mayBeTorn: true);
+                AddDamage(_holeFrom, reference.Address & -_pageSize, "pages that were written read as zeros", mayBeTorn: true);
             }
 
             _holeFrom = -1;

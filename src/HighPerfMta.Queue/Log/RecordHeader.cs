@@ -5,7 +5,7 @@ namespace HighPerfMta.Queue.Log;
 
 /// <summary>
 /// Our header before every payload, inside FASTER's entry. Little-endian: magic (4), version (1), type (1), zero (2), message id (8),
-/// durable mark (8), payload length (4), CRC32C of the payload (4), CRC32C of the header (4). Both sums take in the log's salt, so that
+/// durable mark (8), payload length (4), CRC32C of the payload (4), CRC32C of the header (4). Both sums take in the log's salt (<see cref="RecordSeeds"/>), so that
 /// nobody who does not know it can put a record into a message body. The durable mark is an address below which everything was on stable storage when
 /// the record was appended: what is missing below it was lost, what is missing above it may never have been acknowledged.
 /// </summary>

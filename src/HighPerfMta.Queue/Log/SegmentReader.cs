@@ -9,7 +9,7 @@ namespace HighPerfMta.Queue.Log;
 /// </summary>
 internal sealed class SegmentReader(SegmentStore store, Superblock superblock)
 {
-    private readonly uint _seed = Crc32C.Seed(superblock.Salt);
+    private readonly RecordSeeds _seeds = new(superblock);
     private readonly int _maxPayload = MaxPayloadOf(superblock.PageSize);
 
     /// <summary>Largest payload of a record in pages of that size, bytes.</summary>
@@ -21,7 +21,7 @@ internal sealed class SegmentReader(SegmentStore store, Superblock superblock)
     {
         Span<byte> head = stackalloc byte[RecordHeader.Size];
         int read = store.Read(address + RecordHeader.EntryHeaderSize, head);
-        return read == head.Length && RecordHeader.TryRead(head, _seed, out RecordHeader header) ? header : null;
+        return read == head.Length && RecordHeader.TryRead(head, _seeds.Header(address), out RecordHeader header) ? header : null;
     }
 
     /// <summary>Reads whatever record is at an address.</summary>
@@ -45,7 +45,7 @@ internal sealed class SegmentReader(SegmentStore store, Superblock superblock)
                 return null;
             }
 
-            if (read < head.Length || !RecordHeader.TryRead(head, _seed, out RecordHeader header))
+            if (read < head.Length || !RecordHeader.TryRead(head, _seeds.Header(address), out RecordHeader header))
             {
                 throw Unreadable(record, "no intact record header");
             }
@@ -64,7 +64,7 @@ internal sealed class SegmentReader(SegmentStore store, Superblock superblock)
                 return null;
             }
 
-            if (read < payload.Length || Crc32C.Compute(_seed, payload) != header.PayloadSum)
+            if (read < payload.Length || Crc32C.Compute(_seeds.Payload, payload) != header.PayloadSum)
             {
                 throw Unreadable(record, "the checksum does not match");
             }
@@ -122,7 +122,7 @@ internal sealed class SegmentReader(SegmentStore store, Superblock superblock)
             throw Unreadable(record, "the segment file is too short");
         }
 
-        if (!RecordHeader.TryRead(head, _seed, out RecordHeader header))
+        if (!RecordHeader.TryRead(head, _seeds.Header(record.Address), out RecordHeader header))
         {
             throw Unreadable(record, "no intact record header");
         }
@@ -132,7 +132,7 @@ internal sealed class SegmentReader(SegmentStore store, Superblock superblock)
             throw Other(record);
         }
 
-        return Crc32C.Compute(_seed, destination) == header.PayloadSum ? true : throw Unreadable(record, "the checksum does not match");
+        return Crc32C.Compute(_seeds.Payload, destination) == header.PayloadSum ? true : throw Unreadable(record, "the checksum does not match");
     }
 
     /// <summary>The bytes read, fewer than asked only where the file ends; -1 when the disk has to be asked and that must not be.</summary>

@@ -18,7 +18,7 @@ internal sealed record LogState(long Tail, long Durable, IReadOnlyList<Finding> 
         // The first scan goes to the end of the log, whatever it began at; another one is of what lies before it.
         ScanResult tail = log.Scans[0];
         long durable = Math.Max(Math.Max(tail.DurableMark, files.Extent.Durable), checkpointDurable);
-        (long trimFrom, List<Finding> unfinished) = CrashRemains.TakeFrom(tail, durable);
+        (long trimFrom, List<Finding> unfinished) = CrashRemains.TakeFrom(tail, durable, files.Superblock.PageSize);
         CrashRemains.AddMissingTail(tail, durable, files.Superblock.PageSize);
         List<Finding> damage = [.. log.Scans.SelectMany(static s => s.Damage).OrderBy(static f => f.From)];
         return new LogState(tail.Tail, durable, damage, unfinished, new AddressRange(trimFrom, Math.Max(trimFrom, tail.DataEnd)));

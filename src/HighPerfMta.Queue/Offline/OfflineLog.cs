@@ -129,7 +129,7 @@ internal sealed class OfflineLog(OfflineFiles files, bool useCheckpoint, RecordV
             };
         }
 
-        Scans.Add(new LogScanner(files.Store, files.Superblock.PageSize, files.Superblock.Salt).Scan(from, to, both, cancellation));
+        Scans.Add(new LogScanner(files.Store, files.Superblock).Scan(from, to, both, cancellation));
     }
 
     public bool IsUnfinished(long address) => (_unfinished ??= FindUnfinished()).Exists(r => r.Contains(address));
@@ -138,11 +138,11 @@ internal sealed class OfflineLog(OfflineFiles files, bool useCheckpoint, RecordV
     private List<AddressRange> FindUnfinished()
     {
         using CheckpointReader? checkpoint = files.OpenCheckpoint(out _);
-        ScanResult scan = new LogScanner(files.Store, files.Superblock.PageSize, files.Superblock.Salt).Scan(BeginAddress, ReplayEnd, null, CancellationToken.None);
+        ScanResult scan = new LogScanner(files.Store, files.Superblock).Scan(BeginAddress, ReplayEnd, null, CancellationToken.None);
         long durable = Math.Max(Math.Max(scan.DurableMark, files.Extent.Durable), checkpoint?.Durable ?? 0);
         List<AddressRange> found = [.. scan.Unfinished, .. scan.Skipped];
         found.AddRange(CrashRemains.GapsIn(scan, durable));
-        found.AddRange(CrashRemains.TakeFrom(scan, durable).Unfinished.Select(static f => new AddressRange(f.From, f.To)));
+        found.AddRange(CrashRemains.TakeFrom(scan, durable, files.Superblock.PageSize).Unfinished.Select(static f => new AddressRange(f.From, f.To)));
         return found;
     }
 

@@ -14,7 +14,7 @@ public sealed record SpoolSizes
     /// <summary>Octets of one page.</summary>
     public int PageBytes { get; init; }
 
-    /// <summary>Zeroed segments that wait for their turn.</summary>
+    /// <summary>Segments that wait for their turn.</summary>
     public int Spares { get; init; }
 
     /// <summary>First address that is still kept.</summary>

@@ -148,7 +148,7 @@ public sealed class SpoolVerifier
 
         if (state.Torn.To > state.Torn.From)
         {
-            _findings.Add(Place(new SpoolFinding(SpoolSeverity.Note, SpoolSubject.Torn, "unfinished, unacknowledged writes behind the last record; the next start trims them"), state.Torn.From, state.Torn.To));
+            _findings.Add(Place(new SpoolFinding(SpoolSeverity.Note, SpoolSubject.Torn, "unfinished, unacknowledged writes behind the last record, or what the segment held before; the next start overwrites them with zeros"), state.Torn.From, state.Torn.To));
         }
     }
 
@@ -198,7 +198,7 @@ public sealed class SpoolVerifier
             return (SpoolSubject.Version, $"a record header of version {head[4]}; this program reads version {RecordHeader.Version}");
         }
 
-        bool intact = RecordHeader.TryRead(head, Crc32C.Seed(files.Superblock.Salt), out _);
-        return intact ? null : (SpoolSubject.Record, "a record header whose checksum does not match: it is damaged, or of another log");
+        bool intact = RecordHeader.TryRead(head, new RecordSeeds(files.Superblock).Header(address), out _);
+        return intact ? null : (SpoolSubject.Record, "a record header whose checksum does not match: it is damaged, of another place, or of another log");
     }
 }

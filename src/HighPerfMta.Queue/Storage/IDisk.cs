@@ -55,6 +55,9 @@ public interface IDiskFile : IDisposable
 {
     long Length { get; }
 
+    /// <summary>Parts of it have no room on the disk, as nothing was ever written there; false where the file system does not tell.</summary>
+    bool IsSparse => false;
+
     /// <summary>Reads until the buffer is full or the file ends; returns the bytes read.</summary>
     int Read(long offset, Span<byte> buffer);
 

@@ -176,6 +176,21 @@ public sealed partial class OsDisk : IDisk
             }
         }
 
+        public bool IsSparse
+        {
+            get
+            {
+                if (!OperatingSystem.IsLinux())
+                {
+                    return false;
+                }
+
+                // A file without holes ends with one. The position that this sets is used by nobody.
+                long hole = Native.lseek(handle, 0, Native.ToHole);
+                return hole >= 0 && hole < Length;
+            }
+        }
+
         public unsafe int Read(long offset, Span<byte> buffer)
         {
             int done = 0;
@@ -357,6 +372,9 @@ public sealed partial class OsDisk : IDisk
         public const int WouldBlock = 11;
         public const int Interrupted = 4;
         public const int Invalid = 22;
+
+        /// <summary>SEEK_HOLE.</summary>
+        public const int ToHole = 4;
         public const int NoSuchCall = 38;
         public const int NotSupported = 95;
 
@@ -382,6 +400,9 @@ public sealed partial class OsDisk : IDisk
 
         [LibraryImport("libc", SetLastError = true)]
         public static partial int fdatasync(SafeFileHandle file);
+
+        [LibraryImport("libc", SetLastError = true)]
+        public static partial long lseek(SafeFileHandle file, long offset, int whence);
 
         [LibraryImport("libc", SetLastError = true)]
         public static partial int flock(SafeFileHandle file, int operation);

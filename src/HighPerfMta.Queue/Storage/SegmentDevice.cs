@@ -11,7 +11,8 @@ internal readonly record struct PageWrite(IntPtr Source, long Address, int Lengt
 /// </summary>
 internal sealed class SegmentDevice(string directory, Action<PageWrite> enqueue) : StorageDeviceBase(directory, DeviceSector, Devices.CAPACITY_UNSPECIFIED)
 {
-    private const uint DeviceSector = 512;
+    // A page of the system's cache: a write that ends within one would wait until the rest of it has been read.
+    private const uint DeviceSector = 4096;
 
     public override void WriteAsync(
         IntPtr sourceAddress, int segmentId, ulong destinationAddress, uint numBytesToWrite, DeviceIOCompletionCallback callback, object context) =>

@@ -25,6 +25,22 @@ internal sealed class SegmentFile(IDiskFile file) : IDiskFile
         }
     }
 
+    public bool IsSparse
+    {
+        get
+        {
+            Enter();
+            try
+            {
+                return file.IsSparse;
+            }
+            finally
+            {
+                Leave();
+            }
+        }
+    }
+
     public int Read(long offset, Span<byte> buffer)
     {
         Enter();

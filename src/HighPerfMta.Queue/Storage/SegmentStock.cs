@@ -5,8 +5,9 @@ using Microsoft.Extensions.Logging;
 namespace HighPerfMta.Queue.Storage;
 
 /// <summary>
-/// Makes zero-filled, synced segment files ahead of need, on a loop of its own, and hands them out by renaming. A needless segment is overwritten with zeros from end to end before it is a spare:
-/// stale bytes after a tail could be taken for records. Deleting it and making a new file instead would hold up commits for some ten milliseconds, while the file system frees and assigns the room.
+/// Makes zero-filled, synced segment files ahead of need, on a loop of its own, and hands them out by renaming. A needless segment becomes a spare as it is; in a log whose records do not tell their address,
+/// where stale bytes after a tail could be taken for records, it is overwritten with zeros from end to end before. Deleting it and making a new file instead would hold up commits for some ten milliseconds,
+/// while the file system frees and assigns the room, and write everything twice.
 /// Real zeros, not fallocate: then a commit changes no file-system metadata and costs one flush.
 /// </summary>
 internal sealed class SegmentStock : IDisposable
@@ -20,8 +21,11 @@ internal sealed class SegmentStock : IDisposable
     private static readonly TimeSpan ShortestRest = TimeSpan.FromMilliseconds(1);
     private static readonly TimeSpan LongestRest = TimeSpan.FromMilliseconds(50);
 
-    // A needless segment is waited for while the mail in a segment lasts so many times as long as zeroing one.
+    // A needless segment is waited for while the mail in a segment lasts so many times as long as zeroing one, and where the last spare was one that is used as it is.
     private const int Slowness = 8;
+
+    // Segments are given back as unevenly as mail is delivered. So many are kept beyond the spares until they are needed, or until the log rests.
+    private const int MostKept = 4;
 
     private static readonly byte[] Zeros = new byte[64 << 10];
 
@@ -33,13 +37,16 @@ internal sealed class SegmentStock : IDisposable
     private readonly Func<long> _tail;
     private readonly TimeProvider _time;
     private readonly Background _background;
+    private readonly bool _keepsOld;
     private readonly Action _changed;
     private readonly object _gate = new();
-    private readonly Queue<string> _spares = new();
+    private readonly Queue<Spare> _spares = new();
     private readonly Queue<string> _old = new();
     private readonly BackgroundLoop _loop;
     private bool _work = true;
     private bool _stopping;
+    private bool _rests;
+    private bool _keptLast;
     private bool _lowSpace;
     private long _counter;
     private long _capacityEnd;
@@ -60,7 +67,9 @@ internal sealed class SegmentStock : IDisposable
     /// <param name="tail">Address up to which records were put into log memory. Called on any thread.</param>
     /// <param name="time">For how long a piece takes the disk.</param>
     /// <param name="background">Where the loop runs.</param>
-    public SegmentStock(IDisk disk, SegmentStore store, int target, long lowWater, Action changed, ILogger logger, Func<long> tail, TimeProvider time, Background background)
+    /// <param name="keepsOld">A spare may hold what it held as a segment.</param>
+    public SegmentStock(
+        IDisk disk, SegmentStore store, int target, long lowWater, Action changed, ILogger logger, Func<long> tail, TimeProvider time, Background background, bool keepsOld = false)
     {
         _disk = disk;
         _store = store;
@@ -71,6 +80,7 @@ internal sealed class SegmentStock : IDisposable
         _tail = tail;
         _time = time;
         _background = background;
+        _keepsOld = keepsOld;
         _loop = background.NewLoop("hpmta-log-stock", Turn);
     }
 
@@ -92,7 +102,7 @@ internal sealed class SegmentStock : IDisposable
             bool isSpare = name.StartsWith(SparePrefix, StringComparison.Ordinal);
             if (isSpare && IsWhole(path))
             {
-                _spares.Enqueue(path);
+                _spares.Enqueue(new Spare(path, !_keepsOld));
             }
             else if (isSpare || name.StartsWith(FillingPrefix, StringComparison.Ordinal))
             {
@@ -124,22 +134,38 @@ internal sealed class SegmentStock : IDisposable
         _loop.Wake();
     }
 
+    /// <summary>Says that no records come: what is kept beyond the spares is given back to the file system.</summary>
+    public void Rest()
+    {
+        lock (_gate)
+        {
+            if (_old.Count == 0)
+            {
+                return;
+            }
+
+            _rests = true;
+            _work = true;
+        }
+
+        _loop.Wake();
+    }
+
     /// <summary>
-    /// Puts a zeroed segment in place under its name, and returns when a power failure cannot take the name any more. Without a spare it is made now, by the caller.
+    /// Puts a spare in place as the segment under its name, and returns when a power failure cannot take the name any more. Without a spare it is made now, by the caller.
     /// </summary>
     /// <exception cref="DiskException">There is no room for it, or the name may not be on stable storage: the store does not have it, and the next attempt replaces it.</exception>
     public void Provide(int segment)
     {
-        string? spare;
+        Spare spare;
         lock (_gate)
         {
             _ = _spares.TryDequeue(out spare);
         }
 
-        spare ??= Fill();
         try
         {
-            Place(spare, segment);
+            Place(spare.Path is null ? Fill() : spare, segment);
         }
         finally
         {
@@ -227,7 +253,7 @@ internal sealed class SegmentStock : IDisposable
     private void AwaitOld(int segment)
     {
         long now = Math.Max(1, _time.GetTimestamp());
-        bool isSlow = _provided != 0 && _fillTime != 0 && _time.GetElapsedTime(_provided, now).Ticks >= Slowness * Volatile.Read(ref _fillTime);
+        bool isSlow = _provided != 0 && (Volatile.Read(ref _keptLast) || (_fillTime != 0 && _time.GetElapsedTime(_provided, now).Ticks >= Slowness * Volatile.Read(ref _fillTime)));
         _provided = now;
         long until = isSlow ? ((long)segment << _store.Bits) + (_store.SegmentSize / 2) : 0;
         Volatile.Write(ref _waitUntil, until);
@@ -246,7 +272,8 @@ internal sealed class SegmentStock : IDisposable
     {
         lock (_gate)
         {
-            return !_stopping && !LowSpace && _spares.Count + _old.Count + _filling < _target;
+            bool mayKeep = _keepsOld && FreeBytes - _store.SegmentSize >= _lowWater;
+            return !_stopping && !LowSpace && _spares.Count + _old.Count + _filling < _target + (mayKeep ? MostKept : 0);
         }
     }
 
@@ -254,7 +281,7 @@ internal sealed class SegmentStock : IDisposable
     {
         try
         {
-            return _store.LengthOf(segment) == _store.SegmentSize;
+            return _store.LengthOf(segment) == _store.SegmentSize && !(_keepsOld && _store.Open(segment).IsSparse);
         }
         catch (DiskException)
         {
@@ -272,12 +299,16 @@ internal sealed class SegmentStock : IDisposable
         Poke();
     }
 
-    private void DropOld()
+    private bool DropOld()
     {
+        bool had = false;
         while (TakeOld() is { } path)
         {
+            had = true;
             TryDelete(path);
         }
+
+        return had;
     }
 
     private string? TakeOld()
@@ -288,20 +319,20 @@ internal sealed class SegmentStock : IDisposable
         }
     }
 
-    private void Place(string spare, int segment)
+    private void Place(Spare spare, int segment)
     {
         try
         {
-            _disk.Rename(spare, _store.PathOf(segment));
+            _disk.Rename(spare.Path, _store.PathOf(segment));
         }
-        catch (DiskException) when (_disk.FileExists(spare))
+        catch (DiskException) when (_disk.FileExists(spare.Path))
         {
             Keep(spare);
             throw;
         }
 
         _disk.SyncDirectory(_store.Directory);
-        _store.Add(segment);
+        _store.Add(segment, spare.IsZeroed);
     }
 
     /// <summary>Sees that the segment exists or a spare is ready to become it; makes one if not.</summary>
@@ -316,7 +347,7 @@ internal sealed class SegmentStock : IDisposable
         Keep(Fill());
     }
 
-    private void Keep(string spare)
+    private void Keep(Spare spare)
     {
         lock (_gate)
         {
@@ -366,18 +397,34 @@ internal sealed class SegmentStock : IDisposable
     {
         Refresh();
         bool stop = false;
+        bool rests = TakeRest();
         while (!stop)
         {
             // Below the low water mark one spare is still made: the records that end messages need it.
             stop = ReadySpares() >= (HasRoomForSpare() ? _target : 1) || AwaitsOld() || !TryMake() || Volatile.Read(ref _stopping);
             bool roomy = HasRoom(out bool low);
-            if (low && ReadySpares() > 0)
+            if (low && ReadySpares() > 0 && DropOld())
             {
-                DropOld();
+                roomy = HasRoom(out low);
             }
 
             // While there is room, a burst that outruns the zeroing waits for it; refusing mail would not make it faster.
             SetLowSpace(low || (!roomy && ReadySpares() < 2));
+        }
+
+        if (rests)
+        {
+            DropOld();
+        }
+    }
+
+    private bool TakeRest()
+    {
+        lock (_gate)
+        {
+            bool rests = _rests;
+            _rests = false;
+            return rests;
         }
     }
 
@@ -419,10 +466,10 @@ internal sealed class SegmentStock : IDisposable
         Interlocked.Increment(ref _filling);
         try
         {
-            string? spare = Fill(LeaveTurns);
+            Spare? spare = Fill(LeaveTurns);
             if (spare is not null)
             {
-                Keep(spare);
+                Keep(spare.Value);
             }
 
             return spare is not null;
@@ -439,11 +486,11 @@ internal sealed class SegmentStock : IDisposable
         }
     }
 
-    private string Fill() => Fill(static (_, _, _) => true)!;
+    private Spare Fill() => Fill(static (_, _, _) => true)!.Value;
 
     /// <param name="goesOn">Called after each piece but the last with the tail of when it began, the octets filled so far and how long the piece took; false ends it.</param>
-    /// <returns>The path of the spare; null: it was ended.</returns>
-    private string? Fill(Func<long, long, TimeSpan, bool> goesOn)
+    /// <returns>The spare; null: it was ended.</returns>
+    private Spare? Fill(Func<long, long, TimeSpan, bool> goesOn)
     {
         string? old = TakeOld();
         long number = Interlocked.Increment(ref _counter);
@@ -451,6 +498,14 @@ internal sealed class SegmentStock : IDisposable
         string spare = PathOf(SparePrefix, number);
         try
         {
+            if (old is not null && _keepsOld)
+            {
+                // Its new name is on stable storage when it has that of a segment, before anything is written to it.
+                _disk.Rename(filling, spare);
+                Volatile.Write(ref _keptLast, true);
+                return new Spare(spare, IsZeroed: false);
+            }
+
             if (old is not null)
             {
                 // Before the first zero: no power failure may bring it back under the name of a segment, empty, beside others that are older.
@@ -465,7 +520,8 @@ internal sealed class SegmentStock : IDisposable
 
             _disk.Rename(filling, spare);
             _disk.SyncDirectory(_store.Directory);
-            return spare;
+            Volatile.Write(ref _keptLast, false);
+            return new Spare(spare, IsZeroed: true);
         }
         catch (DiskException)
         {
@@ -544,7 +600,7 @@ internal sealed class SegmentStock : IDisposable
     private bool IsWhole(string path)
     {
         using IDiskFile file = _disk.Open(path, DiskFileMode.OpenExisting);
-        return file.Length == _store.SegmentSize;
+        return file.Length == _store.SegmentSize && !(_keepsOld && file.IsSparse);
     }
 
     private void TryDelete(string path)
@@ -583,4 +639,9 @@ internal sealed class SegmentStock : IDisposable
 
         _changed();
     }
+
+    /// <summary>A file that waits to become a segment.</summary>
+    /// <param name="Path">Its path.</param>
+    /// <param name="IsZeroed">It is known to hold nothing but zeros.</param>
+    private readonly record struct Spare(string Path, bool IsZeroed);
 }

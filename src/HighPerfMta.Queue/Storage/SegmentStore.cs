@@ -21,6 +21,7 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
     private readonly ConcurrentDictionary<int, SegmentFile> _open = new();
     private readonly ConcurrentQueue<int> _openOrder = new();
     private readonly SortedSet<int> _segments = [];
+    private readonly HashSet<int> _zeroed = [];
 
     // Closed by the cache while somebody was at them: he may still be.
     private readonly HashSet<int> _lingering = [];
@@ -80,11 +81,26 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
     public string PathOf(int segment) => Path.Combine(directory, string.Create(CultureInfo.InvariantCulture, $"{Prefix}{segment:D10}"));
 
     /// <summary>Says that the segment's file is now in place under its name, and that this name is on stable storage: from now on records go there.</summary>
-    public void Add(int segment)
+    /// <param name="segment">Its number.</param>
+    /// <param name="isZeroed">It holds nothing but zeros.</param>
+    public void Add(int segment, bool isZeroed)
     {
         lock (_gate)
         {
             _segments.Add(segment);
+            if (isZeroed)
+            {
+                _zeroed.Add(segment);
+            }
+        }
+    }
+
+    /// <summary>Whether something else than zeros and records may be in the segment: what it held under an earlier number.</summary>
+    public bool MayHoldOld(int segment)
+    {
+        lock (_gate)
+        {
+            return _segments.Contains(segment) && !_zeroed.Contains(segment);
         }
     }
 
@@ -251,7 +267,7 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
         // Never under its name before it has its size: after a crash a short segment is damage.
         disk.Rename(filling, PathOf(segment));
         disk.SyncDirectory(directory);
-        Add(segment);
+        Add(segment, isZeroed: true);
     }
 
     /// <summary>The first segment, if it is below the given one and not the last there is: a log without any does not open. -1 otherwise.</summary>
@@ -293,6 +309,7 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
         lock (_gate)
         {
             _segments.Remove(first);
+            _zeroed.Remove(first);
             _ = _open.TryRemove(first, out file);
             lingers = _lingering.Remove(first);
         }

@@ -8,32 +8,45 @@ namespace HighPerfMta.Queue.Storage;
 /// What never changes in a log: its format, its salt and its sizes. The sizes here win over the configured ones. Little-endian:
 /// magic (8), version (4), page size (4), segment size (8), salt (8), CRC32C of all that (4).
 /// </summary>
-internal sealed record Superblock(long SegmentSize, int PageSize, ulong Salt)
+/// <param name="SegmentSize">Bytes of a segment.</param>
+/// <param name="PageSize">Bytes of a page.</param>
+/// <param name="Salt">What every sum of this log takes in.</param>
+/// <param name="Format">The log's format, one of those that this program reads.</param>
+internal sealed record Superblock(long SegmentSize, int PageSize, ulong Salt, int Format = Superblock.CurrentVersion)
 {
     public const string FileName = "superblock";
 
     /// <summary>
-    /// Raised with every change that an older program would misread: it must not open the log then. Format 1 knew no Routed, Copied and SteeredMany records and was never released.
+    /// Raised with every change that an older program would misread: it must not open the log then. Format 1 knew no Routed, Copied and SteeredMany records and was never released; a log of format 2 stays one.
     /// </summary>
-    public const int CurrentVersion = 2;
+    public const int CurrentVersion = 3;
+
+    /// <summary>The oldest format that this program reads and goes on writing where it finds it.</summary>
+    public const int OldestVersion = 2;
 
     /// <summary>Octets that are in use; the file has 4 KiB.</summary>
     public const int Length = 36;
 
     public const ulong Magic = 0x474F4C41544D5048; // "HPMTALOG"
 
-    public static Superblock Create(long segmentSize, int pageSize)
+    /// <summary>
+    /// The sum of a record's header takes in the record's address, so that what a segment held under an earlier number is never taken for records of the present one. Before format 3 a segment has to
+    /// be zeros before it is used again.
+    /// </summary>
+    public bool BindsAddresses => Format >= 3;
+
+    public static Superblock Create(long segmentSize, int pageSize, int format = CurrentVersion)
     {
         Span<byte> salt = stackalloc byte[sizeof(ulong)];
         RandomNumberGenerator.Fill(salt);
-        return new Superblock(segmentSize, pageSize, BinaryPrimitives.ReadUInt64LittleEndian(salt));
+        return new Superblock(segmentSize, pageSize, BinaryPrimitives.ReadUInt64LittleEndian(salt), format);
     }
 
     public void Write(IDisk disk, string path)
     {
         byte[] block = new byte[4096];
         BinaryPrimitives.WriteUInt64LittleEndian(block, Magic);
-        BinaryPrimitives.WriteInt32LittleEndian(block.AsSpan(8), CurrentVersion);
+        BinaryPrimitives.WriteInt32LittleEndian(block.AsSpan(8), Format);
         BinaryPrimitives.WriteInt32LittleEndian(block.AsSpan(12), PageSize);
         BinaryPrimitives.WriteInt64LittleEndian(block.AsSpan(16), SegmentSize);
         BinaryPrimitives.WriteUInt64LittleEndian(block.AsSpan(24), Salt);
@@ -58,7 +71,7 @@ internal sealed record Superblock(long SegmentSize, int PageSize, ulong Salt)
 
         // Every format keeps magic and version where they are; the rest, its sum among it, may be elsewhere.
         int version = BinaryPrimitives.ReadInt32LittleEndian(block[8..]);
-        if (version != CurrentVersion)
+        if (version is < OldestVersion or > CurrentVersion)
         {
             string whose = version switch
             {
@@ -66,7 +79,7 @@ internal sealed record Superblock(long SegmentSize, int PageSize, ulong Salt)
                 > CurrentVersion => ", of a newer version of this program",
                 _ => ", which no version of this program writes",
             };
-            problem = $"the log has format {version}{whose}; this program reads format {CurrentVersion}";
+            problem = $"the log has format {version}{whose}; this program reads formats {OldestVersion} to {CurrentVersion}";
             return null;
         }
 
@@ -80,6 +93,6 @@ internal sealed record Superblock(long SegmentSize, int PageSize, ulong Salt)
         }
 
         problem = "";
-        return new Superblock(segmentSize, pageSize, BinaryPrimitives.ReadUInt64LittleEndian(block[24..]));
+        return new Superblock(segmentSize, pageSize, BinaryPrimitives.ReadUInt64LittleEndian(block[24..]), version);
     }
 }

@@ -77,12 +77,12 @@ public class DamageTests
         }
 
         // Even with the salt: after damage the scan never looks inside a payload.
-        byte[] hostile = Forged(withTheSalt ? salt : salt + 1, 6000);
         RecordRef carrier;
         Written next;
         await using (FasterRecordLog log = LogBed.Open(_disk))
         {
             await log.AppendDurablyAsync(1, 100);
+            byte[] hostile = Forged(new Superblock(LogBed.SegmentSize, LogBed.PageSize, withTheSalt ? salt : salt + 1), 6000, log.TailAddress + RecordHeader.Overhead);
             carrier = await log.AppendAsync(RecordType.BodyChunk, 2, hostile, TestContext.Current.CancellationToken);
             next = await log.AppendDurablyAsync(3, 100);
             await log.AppendDurablyAsync(4, 12_000);
@@ -309,16 +309,16 @@ public class DamageTests
         (disk ?? _disk).Flip(LogBed.Segment((int)(address / LogBed.SegmentSize)), address % LogBed.SegmentSize);
 
     // A whole well-formed entry, as FASTER and we would write it, at every aligned place of a payload.
-    private static byte[] Forged(ulong salt, int length)
+    private static byte[] Forged(Superblock superblock, int length, long address)
     {
-        uint seed = Crc32C.Seed(salt);
+        RecordSeeds seeds = new(superblock);
         byte[] inner = new byte[100];
         byte[] entry = new byte[RecordHeader.Footprint(inner.Length)];
         BitConverter.TryWriteBytes(entry, RecordHeader.Size + inner.Length);
-        new RecordHeader(RecordType.Accepted, 666, 0, inner.Length, Crc32C.Compute(seed, inner)).Write(entry.AsSpan(RecordHeader.EntryHeaderSize), seed);
         byte[] payload = new byte[length];
         for (int at = 0; at + entry.Length <= length; at += entry.Length)
         {
+            new RecordHeader(RecordType.Accepted, 666, 0, inner.Length, Crc32C.Compute(seeds.Payload, inner)).Write(entry.AsSpan(RecordHeader.EntryHeaderSize), seeds.Header(address + at));
             entry.CopyTo(payload, at);
         }
 

@@ -75,10 +75,11 @@ public class UnfinishedWriteTests
     public async Task What_a_killed_process_wrote_and_did_not_flush_is_flushed_before_anything_else_is_written()
     {
         FaultyDisk killed;
+        List<Written> all;
         Written last;
         await using (FasterRecordLog log = LogBed.Open(_disk))
         {
-            await log.FillAsync(LogBed.SegmentSize - LogBed.PageSize);
+            all = await log.FillAsync(LogBed.SegmentSize - LogBed.PageSize);
             using DiskFault flush = _disk.Block(DiskOperations.Flush, SegmentStore.Prefix);
             last = await log.AppendAsync(1000, 3000);
             log.CommitSoon();
@@ -96,7 +97,14 @@ public class UnfinishedWriteTests
         fault.Dispose();
         await next.BecomesAsync(LogCondition.Healthy);
         Assert.True(killed.IsDurable(LogBed.Segment(0), last.Ref.Address, length));
-        Assert.True((await next.AppendDurablyAsync(1001, 100)).Ref.Address > LogBed.SegmentSize);
+        Written later = await next.AppendDurablyAsync(1001, 100);
+        Assert.True(later.Ref.Address > LogBed.SegmentSize);
+
+        // However often the first run failed before it could write: what was read then is still there, and counts.
+        await using FasterRecordLog again = LogBed.Open(killed.Crash());
+        Assert.Empty(again.Damage);
+        Assert.Equal([.. all, last, later], again.Replayed());
+        Assert.False(again.IsUnfinished(last.Ref.Address));
     }
 
     /// <summary>One record that is being written, then records on several pages of two segments that wait for it.</summary>

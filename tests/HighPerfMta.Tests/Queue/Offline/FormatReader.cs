@@ -248,7 +248,8 @@ internal sealed class FormatReader
         Assert.Equal(36 + length, I32(octets, at));
         byte[] payload = octets[(at + 40)..(at + 40 + length)];
         Assert.Equal(Sum(_salt, payload), U32(octets, at + 32));
-        Assert.Equal(Sum(_salt, octets[(at + 4)..(at + 36)]), U32(octets, at + 36));
+        byte[] start = Format == 2 ? _salt : [.. _salt, .. BitConverter.GetBytes(address)];
+        Assert.Equal(Sum(start, octets[(at + 4)..(at + 36)]), U32(octets, at + 36));
         return new Entry(address, octets[at + 9], (ulong)I64(octets, at + 12), I64(octets, at + 20), payload);
     }
 

@@ -23,7 +23,7 @@ public class QueueFormatTests
     {
         (QueuedMessage small, QueuedMessage large, long tail) = await FillAsync();
         FormatReader reader = new(File);
-        Assert.Equal((2, LogBed.PageSize, LogBed.SegmentSize), (reader.Format, reader.PageSize, (int)reader.SegmentSize));
+        Assert.Equal((3, LogBed.PageSize, LogBed.SegmentSize), (reader.Format, reader.PageSize, (int)reader.SegmentSize));
         Assert.Equal(64, reader.Begin);
         Assert.Equal(tail, reader.Durable);
         List<FormatReader.Entry> records = [.. reader.Records(0, 1)];

@@ -30,6 +30,20 @@ public sealed class OsDiskTests : IDisposable
     }
 
     [Fact]
+    public void A_file_that_was_only_lengthened_has_holes_and_one_that_was_written_has_none()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "asks the file system by lseek");
+        using IDiskFile file = _disk.Open(Path.Combine(_directory, "holes"), DiskFileMode.CreateNew);
+        file.Write(0, new byte[64 << 10]);
+        Assert.False(file.IsSparse);
+        file.SetLength(128 << 10);
+        Assert.True(file.IsSparse);
+        file.Write(64 << 10, new byte[64 << 10]);
+        file.Flush();
+        Assert.False(file.IsSparse);
+    }
+
+    [Fact]
     public void Octets_handed_to_the_device_are_still_there_and_a_device_without_the_call_is_no_error()
     {
         using IDiskFile file = _disk.Open(Path.Combine(_directory, "file"), DiskFileMode.CreateNew);

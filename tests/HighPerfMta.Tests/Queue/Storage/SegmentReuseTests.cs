@@ -1,4 +1,3 @@
-using HighPerfMta.Queue.Async;
 using HighPerfMta.Queue.Storage;
 using HighPerfMta.TestKit;
 using HighPerfMta.Tests.Queue.Log;
@@ -7,7 +6,7 @@ using Microsoft.Extensions.Time.Testing;
 
 namespace HighPerfMta.Tests.Queue.Storage;
 
-/// <summary>What becomes of segments that nobody needs any more. The stock's loop goes only where a test lets it.</summary>
+/// <summary>What becomes of segments that nobody needs any more, in a log where they have to be zeros before they are used again. The stock's loop goes only where a test lets it.</summary>
 public sealed class SegmentReuseTests : IDisposable
 {
     private const int Size = 64 << 10;
@@ -315,58 +314,4 @@ public sealed class SegmentReuseTests : IDisposable
     }
 
     private IEnumerable<string> Spares() => _disk.AllFiles().Where(static f => f.Contains("spare", StringComparison.Ordinal));
-
-    /// <summary>Loops that take turns on the test's own thread, when it says so.</summary>
-    private sealed class StepBackground : Background
-    {
-        private readonly List<StepLoop> _loops = [];
-
-        public void Run()
-        {
-            foreach (StepLoop loop in _loops)
-            {
-                loop.Run();
-            }
-        }
-
-        public override Task Run(Func<Task> work) => throw new NotSupportedException();
-
-        public override void Await(Func<Task> work) => throw new NotSupportedException();
-
-        public override BackgroundLoop NewLoop(string name, LoopTurn turn)
-        {
-            StepLoop loop = new(turn);
-            _loops.Add(loop);
-            return loop;
-        }
-    }
-
-    private sealed class StepLoop(LoopTurn turn) : BackgroundLoop
-    {
-        private bool _ended;
-
-        public override bool IsAtRest => true;
-
-        public override void Start()
-        {
-        }
-
-        public override void Wake()
-        {
-        }
-
-        public override bool Join(TimeSpan limit)
-        {
-            Run();
-            return _ended;
-        }
-
-        public void Run()
-        {
-            while (!_ended && turn(rested: false) is var sleep && sleep != Timeout.InfiniteTimeSpan)
-            {
-                _ended = sleep is null;
-            }
-        }
-    }
 }

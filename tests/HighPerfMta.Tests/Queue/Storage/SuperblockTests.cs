@@ -11,9 +11,9 @@ public sealed class SuperblockTests
     private const string Place = LogBed.Root + "/log/" + Superblock.FileName;
 
     [Theory]
-    [InlineData(1, "the log has format 1, of a version of this program that was never released; this program reads format 2")]
-    [InlineData(3, "the log has format 3, of a newer version of this program; this program reads format 2")]
-    [InlineData(0, "the log has format 0, which no version of this program writes; this program reads format 2")]
+    [InlineData(1, "the log has format 1, of a version of this program that was never released; this program reads formats 2 to 3")]
+    [InlineData(4, "the log has format 4, of a newer version of this program; this program reads formats 2 to 3")]
+    [InlineData(0, "the log has format 0, which no version of this program writes; this program reads formats 2 to 3")]
     public async Task Another_format_is_refused_and_left_as_it_is(int version, string problem)
     {
         FaultyDisk disk = new();
@@ -31,11 +31,11 @@ public sealed class SuperblockTests
     }
 
     [Fact]
-    public async Task The_format_is_2()
+    public async Task The_format_is_3()
     {
         FaultyDisk disk = new();
         await LogBed.Open(disk).DisposeAsync();
-        Assert.Equal(2, BinaryPrimitives.ReadInt32LittleEndian(disk.Contents(Place).AsSpan(8)));
+        Assert.Equal(3, BinaryPrimitives.ReadInt32LittleEndian(disk.Contents(Place).AsSpan(8)));
     }
 
     [Fact]
