@@ -171,39 +171,46 @@ public sealed class OldSegmentTests
         Assert.True(kept[^1].Ref.Address > kept[^2].Ref.Address + (segments * LogBed.SegmentSize));
     }
 
+    /// <summary>The last spare goes with a name that could not be synced, and no other can be made: the segment that the tail was to be in becomes a hole, and there is none to start in behind it.</summary>
     [Fact]
     public async Task Where_a_run_starts_after_one_that_failed_does_not_change_while_room_for_it_is_missing()
     {
         await using FasterRecordLog log = LogBed.Open(_disk);
-        await log.AppendDurablyAsync(1, 900);
-        DiskFault stuck = _disk.Block(DiskOperations.Write, SegmentStore.Prefix);
-        _ = await log.AppendAsync(2, 900);
-        log.CommitSoon();
-        await stuck.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
-        for (ulong id = 3; log.TailAddress < LogBed.SegmentSize + (LogBed.PageSize / 2); id++)
-        {
-            _ = await log.AppendAsync(id, 900);
-        }
-
-        // The segment that the tail is in becomes a hole, and the one behind it cannot be made.
-        foreach (string spare in _disk.AllFiles().Where(static f => f.Contains(SegmentStock.SparePrefix, StringComparison.Ordinal)))
-        {
-            _disk.Delete(spare);
-        }
-
-        DiskFault full = _disk.Fail(DiskOperations.Write | DiskOperations.Rename, DiskException.NoSpace, "/log/");
-        stuck.Dispose();
-        await log.BecomesAsync(LogCondition.Failing);
-        full.Dispose();
+        await Waiting.UntilAsync(() => Spares().Length == 2);
+        ulong id = 1;
         using (DiskFault noSegment = _disk.Fail(DiskOperations.Write, DiskException.NoSpace, SegmentStock.FillingPrefix))
         {
-            await Waiting.UntilAsync(() => _disk.AllFiles().Contains(LogBed.Segment(1)));
-            await noSegment.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
+            while (log.TailAddress < LogBed.SegmentSize + LogBed.PageSize)
+            {
+                await log.AppendDurablyAsync(id++, 900, RecordType.Completed);
+            }
+
+            Assert.Single(Spares());
+            DiskFault stuck = _disk.Block(DiskOperations.Write, SegmentStore.Prefix);
+            _ = await log.AppendAsync(id++, 900, RecordType.Completed);
+            log.CommitSoon();
+            await stuck.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
+            while (log.TailAddress < (2 * LogBed.SegmentSize) + (LogBed.PageSize / 2))
+            {
+                _ = await log.AppendAsync(id++, 900, RecordType.Completed);
+            }
+
+            log.CommitSoon();
+            using (DiskFault names = _disk.Fail(DiskOperations.SyncDirectory, DiskException.InputOutput, "/log"))
+            {
+                stuck.Dispose();
+                await log.BecomesAsync(LogCondition.Failing);
+            }
+
+            int attempts = 0;
+            _disk.Before = (operation, path) => attempts += operation == DiskOperations.Write && path.Contains(SegmentStock.FillingPrefix, StringComparison.Ordinal) ? 1 : 0;
+            await Waiting.UntilAsync(() => Volatile.Read(ref attempts) > 6);
+            _disk.Before = null;
         }
 
         await log.BecomesAsync(LogCondition.Healthy);
         Written next = await log.AppendDurablyAsync(5000, 100);
-        Assert.True(next.Ref.Address >= 2 * LogBed.SegmentSize);
+        Assert.True(next.Ref.Address >= 3 * LogBed.SegmentSize);
         Assert.Equal(next.Payload, await log.ReadAsync(next));
     }
 
@@ -287,9 +294,8 @@ public sealed class OldSegmentTests
         }
 
         Assert.Equal(2, BitConverter.ToInt32(_disk.Contents($"{LogBed.Root}/log/{Superblock.FileName}"), 8));
-        string[] spares = [.. _disk.AllFiles().Where(static f => f.Contains(SegmentStock.SparePrefix, StringComparison.Ordinal))];
-        Assert.NotEmpty(spares);
-        Assert.All(spares, path => Assert.Equal(new byte[LogBed.SegmentSize], _disk.Contents(path)));
+        Assert.NotEmpty(Spares());
+        Assert.All(Spares(), path => Assert.Equal(new byte[LogBed.SegmentSize], _disk.Contents(path)));
     }
 
     /// <summary>A log with records, and beside it only spares that hold copies of its segments.</summary>
@@ -300,7 +306,7 @@ public sealed class OldSegmentTests
             _before = await log.FillAsync((Segments * LogBed.SegmentSize) - LogBed.PageSize);
         }
 
-        foreach (string spare in _disk.AllFiles().Where(static f => f.Contains(SegmentStock.SparePrefix, StringComparison.Ordinal)))
+        foreach (string spare in Spares())
         {
             _disk.Delete(spare);
         }
@@ -314,6 +320,8 @@ public sealed class OldSegmentTests
 
         _disk.SyncDirectory($"{LogBed.Root}/log");
     }
+
+    private string[] Spares() => [.. _disk.AllFiles().Where(static f => f.Contains(SegmentStock.SparePrefix, StringComparison.Ordinal))];
 
     private static bool HoldsOld(FaultyDisk disk, long address) => RestOfPage(disk, address).ContainsAnyExcept((byte)0);
 
