@@ -33,6 +33,12 @@ public class ExpiryTests
         QueuedMessage one = bench.Send("s@from.example", "r@hanging.example");
         QueuedMessage several = bench.Send("s@from.example", "a@hanging1.example", "b@hanging2.example");
         await CheckAsync(bench, one);
+        for (int i = 0; i < 60 && several.OpenRecipients > 0; i++)
+        {
+            // Lookups run on the pool: its second one may have begun later on this clock than the one that was waited for.
+            await PassAsync(bench, Step);
+        }
+
         Assert.Equal(0, several.OpenRecipients);
         Assert.Equal(2, bench.Reports.Sent.Where(r => r.Message.Id == several.Id && r.Kind == ReportKind.Failure).Sum(static r => r.Recipients.Length));
         Assert.Contains("DNS", one.GetRecipient(0).LastOutcome!.Text, StringComparison.Ordinal);
