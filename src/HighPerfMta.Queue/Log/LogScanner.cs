@@ -10,7 +10,7 @@ internal sealed class ScanResult
     public long Tail { get; set; }
 
     /// <summary>
-    /// End of the last octet that is not zero; where segments are used again as they are, of those in pages that have a record in its place: what else is there was written under an earlier number.
+    /// End of the last octet that is not zero; where segments are used again as they are, of those in pages that have a record in its place: all else that is there was written under an earlier number.
     /// </summary>
     public long DataEnd { get; set; }
 

@@ -253,7 +253,7 @@ internal sealed class SegmentStore(IDisk disk, string directory, long segmentSiz
         }
     }
 
-    /// <summary>Makes a segment that stays empty: full size, reads as zeros, takes no room. Nothing is ever written to it.</summary>
+    /// <summary>Makes a segment that stays empty: full size, reads as zeros, takes no room. Nothing is written to it, unless the process is killed before the first record behind it: then the next run may go on here.</summary>
     public void CreateHole(int segment)
     {
         string filling = Path.Combine(directory, SegmentStock.FillingPrefix + "hole");
