@@ -104,6 +104,20 @@ public struct DotReader
     {
         int runStart = i;
         int lineStart = i - _lineLength;
+        int lines = IsViolated ? 0 : LineRun.Length(input[i..], _lineLength, _maxLine);
+        if (lines > 0)
+        {
+            i += lines;
+            lineStart = i;
+            _lineLength = 0;
+            _state = State.LineStart;
+            if (i == input.Length || input[i] == (byte)'.')
+            {
+                Emit(input[runStart..i], output, ref written);
+                return;
+            }
+        }
+
         while (true)
         {
             int stop = input[i..].IndexOfAny((byte)'\r', (byte)'\n', (byte)0);

@@ -68,6 +68,22 @@ public struct DotWriter
         written = o;
     }
 
+    /// <summary>
+    /// Lets whole lines at the front pass that leave as they are, without a copy: true when they are at least <paramref name="least"/> octets; <paramref name="count"/> is how many then. Otherwise nothing was taken.
+    /// </summary>
+    public bool TryPass(ReadOnlySpan<byte> input, int least, out int count)
+    {
+        bool mayPass = _state == State.Text || (_state == State.LineStart && !input.IsEmpty && input[0] != (byte)'.');
+        count = mayPass ? LineRun.Length(input, 0, int.MaxValue) : 0;
+        if (count == 0 || count < least)
+        {
+            return false;
+        }
+
+        _state = State.LineStart;
+        return true;
+    }
+
     /// <summary>Ends the message: CRLF if its last line has none, then the dot line. Returns the octets written, at most <see cref="MaxFinish"/>.</summary>
     public int Finish(Span<byte> output)
     {
@@ -92,14 +108,14 @@ public struct DotWriter
             rest = rest[..(output.Length - o)];
         }
 
-        int end = 0;
-        _state = State.Text;
-        while (true)
+        int end = LineRun.Length(rest, 0, int.MaxValue);
+        _state = end > 0 ? State.LineStart : State.Text;
+        while (end == 0 || (end < rest.Length && rest[end] != (byte)'.'))
         {
             int stop = rest[end..].IndexOfAny((byte)'\r', (byte)'\n');
             if (stop < 0)
             {
-                _state = end == rest.Length ? _state : State.Text;
+                _state = State.Text;
                 end = rest.Length;
                 break;
             }
@@ -113,10 +129,6 @@ public struct DotWriter
 
             end += 2;
             _state = State.LineStart;
-            if (end == rest.Length || rest[end] == (byte)'.')
-            {
-                break;
-            }
         }
 
         rest[..end].CopyTo(output[o..]);
