@@ -12,6 +12,8 @@ public sealed partial class FasterRecordLog
 {
     private const int MaxLostRanges = 1024;
 
+    /// <summary>How long old segments are kept when the log does not grow: mail by the minute finds them.</summary>
+    private static readonly TimeSpan KeptFor = TimeSpan.FromMinutes(1);
     private static readonly TimeSpan CloseLimit = TimeSpan.FromSeconds(10);
 
     private readonly object _keeperGate = new();
@@ -34,7 +36,7 @@ public sealed partial class FasterRecordLog
     private bool _retryDue;
     private Slack? _slack;
     private long _tickedTail;
-    private bool _isResting;
+    private long _stillSince;
     private bool _keeperStopping;
 
     public event Action<LogCondition>? ConditionChanged;
@@ -233,12 +235,15 @@ public sealed partial class FasterRecordLog
             bool isStill = tail == _tickedTail && !hasWork && !IsFailing && !_stock.LowSpace;
             _tickedTail = tail;
             TimeSpan next = _slack!.Next(isStill);
-            if (isStill && _isResting)
+            if (!isStill)
+            {
+                _stillSince = _time.GetTimestamp();
+            }
+            else if (_time.GetElapsedTime(_stillSince) >= KeptFor)
             {
                 _stock.Rest();
             }
 
-            _isResting = next > _options.ReopenInterval;
             _ticker!.Change(next, Timeout.InfiniteTimeSpan);
         }
     }

@@ -94,10 +94,36 @@ public class TruncationTests
         AwaitSpares(2);
     }
 
-    private void AwaitSpares(int count) =>
-        Assert.True(
-            SpinWait.SpinUntil(() => _disk.AllFiles().Count(static f => f.Contains("spare.", StringComparison.Ordinal)) == count, LogBed.Patience),
-            string.Join(' ', _disk.AllFiles()));
+    [Fact]
+    public async Task Old_segments_are_kept_for_mail_of_the_next_minute_and_no_longer()
+    {
+        FakeTimeProvider time = new();
+        await using FasterRecordLog log = LogBed.Open(_disk, LogBed.Options() with { ReopenInterval = TimeSpan.FromSeconds(1) }, time);
+        List<Written> written = await log.FillAsync(10 * LogBed.SegmentSize);
+        log.TruncateBefore(written[^1].Ref.Address);
+        Await("filling.", 4);
+        Pass(time, 50);
+        await log.AppendDurablyAsync(1, 10);
+        Pass(time, 50);
+        Assert.Equal(4, Count("filling."));
+        Pass(time, 30);
+        Await("filling.", 0);
+        AwaitSpares(2);
+    }
+
+    private static void Pass(FakeTimeProvider time, int seconds)
+    {
+        for (int i = 0; i < seconds; i++)
+        {
+            time.Advance(TimeSpan.FromSeconds(1));
+        }
+    }
+
+    private int Count(string name) => _disk.AllFiles().Count(f => f.Contains(name, StringComparison.Ordinal));
+
+    private void Await(string name, int count) => Assert.True(SpinWait.SpinUntil(() => Count(name) == count, LogBed.Patience), string.Join(' ', _disk.AllFiles()));
+
+    private void AwaitSpares(int count) => Await("spare.", count);
 
     private static async Task AssertBeginsAsync(FaultyDisk disk, List<Written> kept)
     {
