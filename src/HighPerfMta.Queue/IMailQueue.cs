@@ -133,6 +133,11 @@ public abstract class IncomingMessage : IDisposable
     public bool GoesOnInline { get; set; }
 
     /// <summary>
+    /// About how many octets are to come, when that is known: the memory for them need not grow then. Only what the sender has shown to send: it costs memory before they are here.
+    /// </summary>
+    public long ExpectedLength { get; set; }
+
+    /// <summary>
     /// Room for message octets to be written in place (unstuffed, CRLF line ends), at least <paramref name="minimum"/> (at most 64 KiB), followed by
     /// <see cref="Advance"/>. Completes synchronously unless a full chunk has to wait for log memory.
     /// </summary>

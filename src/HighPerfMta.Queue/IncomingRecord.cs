@@ -17,6 +17,7 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
     internal const int Headroom = 1024;
 
     private const int FirstBuffer = 4096;
+    private const int LargestFirstBuffer = 128 << 10;
     private const int LargestRequest = 64 << 10;
     private static readonly List<RecordRef> NoChunks = [];
 
@@ -137,6 +138,7 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
         QueuedMessage message = new(envelope, body, null, states);
         queue.Enter(message, _pin);
         _pin = -1;
+        ShrinkBuffer(ref start);
         if (_chunks.Count == 0 && queue.KeepHotBody(message, _buffer!, start))
         {
             _buffer = null;
@@ -262,7 +264,10 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
             return;
         }
 
-        byte[] larger = ArrayPool<byte>.Shared.Rent(Math.Max(size, _buffer is null ? FirstBuffer : _buffer.Length * 4));
+        // Large ones by twice only: what is kept for the first delivery is counted by its buffer.
+        int step = _buffer is null ? (int)Math.Clamp(Headroom + ExpectedLength, FirstBuffer, Math.Max(FirstBuffer, Math.Min(LargestFirstBuffer, queue.ChunkSize)))
+            : _buffer.Length < LargestRequest ? _buffer.Length * 4 : _buffer.Length * 2;
+        byte[] larger = ArrayPool<byte>.Shared.Rent(Math.Max(size, step));
         if (_buffer is not null)
         {
             _buffer.AsSpan(0, _end).CopyTo(larger);
@@ -270,6 +275,20 @@ internal sealed class IncomingRecord(MailQueue queue, IRecordLog log) : Incoming
         }
 
         _buffer = larger;
+    }
+
+    /// <summary>A message much smaller than expected does not keep the buffer.</summary>
+    private void ShrinkBuffer(ref int start)
+    {
+        int length = _end - start;
+        if (_chunks.Count == 0 && _buffer!.Length > FirstBuffer && _buffer.Length / 4 >= length)
+        {
+            byte[] smaller = ArrayPool<byte>.Shared.Rent(length);
+            _buffer.AsSpan(start, length).CopyTo(smaller);
+            ReturnBuffer();
+            _buffer = smaller;
+            start = 0;
+        }
     }
 
     private void ReturnBuffer()

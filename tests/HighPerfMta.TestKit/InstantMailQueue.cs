@@ -340,14 +340,19 @@ public sealed partial class InstantMailQueue : IMailQueue
 
     public ValueTask WaitDurableAsync(RecordRef record) => default;
 
+    /// <summary>Most octets of a message that are read at once.</summary>
+    public int PieceSize { get; set; } = int.MaxValue;
+
     public BodyReader OpenBody(QueuedMessage message) =>
-        new OnePiece(Unreadable.Contains(message.Id) ? null : _stored.GetValueOrDefault(message.Id)?.Octets ?? []);
+        new Pieces(Unreadable.Contains(message.Id) ? null : _stored.GetValueOrDefault(message.Id)?.Octets ?? [], PieceSize);
 
     public ValueTask DisposeAsync() => default;
 
-    private sealed class OnePiece(byte[]? octets) : BodyReader
+    /// <summary>Each piece is overwritten when it is not valid any more: who still sends it sends something else.</summary>
+    private sealed class Pieces(byte[]? octets, int size) : BodyReader
     {
-        private bool _read;
+        private byte[] _given = [];
+        private int _at;
 
         public override ValueTask<ReadOnlyMemory<byte>> ReadAsync(CancellationToken cancellation = default)
         {
@@ -356,15 +361,14 @@ public sealed partial class InstantMailQueue : IMailQueue
                 throw new RecordUnreadableException("told to be unreadable");
             }
 
-            ReadOnlyMemory<byte> piece = _read ? ReadOnlyMemory<byte>.Empty : octets;
-            _read = true;
-            return new ValueTask<ReadOnlyMemory<byte>>(piece);
+            _given.AsSpan().Fill((byte)'!');
+            _given = octets.AsSpan(_at, Math.Min(size, octets.Length - _at)).ToArray();
+            _at += _given.Length;
+            return new ValueTask<ReadOnlyMemory<byte>>(_given);
         }
 
-        public override ReadOnlyMemory<byte> Whole => octets;
+        public override ReadOnlyMemory<byte> Whole => octets is null || octets.Length > size ? default : octets;
 
-        protected override void Dispose(bool disposing)
-        {
-        }
+        protected override void Dispose(bool disposing) => _given.AsSpan().Fill((byte)'!');
     }
 }

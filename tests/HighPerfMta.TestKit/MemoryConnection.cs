@@ -58,6 +58,10 @@ public sealed class MemoryConnection : IConnection
     {
     }
 
+    public void ExpectBody()
+    {
+    }
+
     public bool HasInput()
     {
         try

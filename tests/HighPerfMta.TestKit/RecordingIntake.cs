@@ -8,7 +8,7 @@ using HighPerfMta.Queue.Log;
 namespace HighPerfMta.TestKit;
 
 /// <summary>A message as <see cref="RecordingIntake"/> got it; <see cref="Octets"/> holds the prepended headers first.</summary>
-public sealed record RecordedMessage(Envelope Envelope, byte[] Headers, byte[] Octets, long Size);
+public sealed record RecordedMessage(Envelope Envelope, byte[] Headers, byte[] Octets, long Size, long ExpectedLength);
 
 /// <summary>An intake without a queue: keeps what was committed, and fails where a test says so.</summary>
 /// <param name="keepOctets">False: only counts the message's octets, for messages that no test wants in memory.</param>
@@ -86,7 +86,7 @@ public sealed class RecordingIntake(bool keepOctets = true) : IIntake
         }
 
         Recording recording = (Recording)incoming;
-        Messages.Enqueue(new RecordedMessage(envelope, prependedHeaders.ToArray(), recording.Octets, recording.Length));
+        Messages.Enqueue(new RecordedMessage(envelope, prependedHeaders.ToArray(), recording.Octets, recording.Length, recording.ExpectedLength));
         return (null, null);
     }
 

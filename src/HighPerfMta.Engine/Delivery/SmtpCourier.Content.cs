@@ -10,8 +10,11 @@ namespace HighPerfMta.Engine.Delivery;
 /// <summary>The message itself: what it needs of the peer, and its octets as DATA or BDAT.</summary>
 internal sealed partial class SmtpCourier
 {
-    /// <summary>Octets written between two flushes.</summary>
-    private const int Block = 32 << 10;
+    /// <summary>Octets sent at once.</summary>
+    private const int Block = 64 << 10;
+
+    /// <summary>Octets that are worth a system call of their own, instead of a copy.</summary>
+    private const int WorthSending = 16 << 10;
 
     /// <summary>Decides what the peer's capabilities decide. False when no recipient is left.</summary>
     private ValueTask<bool> PrepareAsync(DeliveryTask task, CancellationToken cancellation)
@@ -128,13 +131,28 @@ internal sealed partial class SmtpCourier
 
             while (!piece.IsEmpty)
             {
-                int most = Math.Min(piece.Length, Block);
-                unflushed += Stuff(ref dots, piece.Span[..most], out int consumed);
+                ReadOnlyMemory<byte> block = piece[..Math.Min(piece.Length, Block)];
+
+                bool passes = false;
+                int consumed = 0;
+                if (left > 0 || block.Length < piece.Length)
+                {
+                    passes = dots.TryPass(block.Span, WorthSending, out consumed);
+                }
+
+                if (!passes)
+                {
+                    unflushed += Stuff(ref dots, block.Span, out consumed);
+                }
+
+                block = passes ? block[..consumed] : default;
                 piece = piece[consumed..];
-                if (unflushed >= Block)
+
+                // The last octets stay unsent here: they go with the end, and with the next message's commands.
+                if (passes || (unflushed >= Block && (left > 0 || !piece.IsEmpty)))
                 {
                     unflushed = 0;
-                    if (await FlushBlockAsync() is var status && (status != LinkStatus.Ok || _fatal is not null))
+                    if (await SendBlockAsync(block) is var status && (status != LinkStatus.Ok || _fatal is not null))
                     {
                         return status;
                     }
@@ -182,17 +200,19 @@ internal sealed partial class SmtpCourier
             for (int at = 0; at < piece.Length; at += Block)
             {
                 ReadOnlyMemory<byte> block = piece.Slice(at, Math.Min(Block, piece.Length - at));
-                _link.Output.Write(block.Span);
                 unflushed += block.Length;
 
                 // The last octets stay unsent here: once the peer has them all its reply is no early one.
-                if (flush && unflushed >= Block && (left > 0 || at + block.Length < piece.Length))
+                if (!flush || unflushed < Block || (left == 0 && at + block.Length == piece.Length))
                 {
-                    unflushed = 0;
-                    if (await FlushBlockAsync() is var status && (status != LinkStatus.Ok || _fatal is not null))
-                    {
-                        return status;
-                    }
+                    _link.Output.Write(block.Span);
+                    continue;
+                }
+
+                unflushed = 0;
+                if (await SendBlockAsync(block) is var status && (status != LinkStatus.Ok || _fatal is not null))
+                {
+                    return status;
                 }
             }
         }
@@ -200,12 +220,12 @@ internal sealed partial class SmtpCourier
         return left == 0 ? LinkStatus.Ok : throw new InvalidOperationException("A message has another length than its record says.");
     }
 
-    /// <summary>Sends a block of the message. A peer that answers now does not take it: its words decide.</summary>
+    /// <summary>Sends what was written of the message, and a block of it from where that is. A peer that answers now does not take it: its words decide.</summary>
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
-    private async ValueTask<LinkStatus> FlushBlockAsync()
+    private async ValueTask<LinkStatus> SendBlockAsync(ReadOnlyMemory<byte> block)
     {
         _bodyBegun = true;
-        LinkStatus status = await FlushAsync(DeliveryStage.Body, _options.BlockTimeout);
+        LinkStatus status = await SendAsync(block, DeliveryStage.Body, _options.BlockTimeout);
         if (status == LinkStatus.TimedOut || (status == LinkStatus.Ok && !_link!.HasInput()))
         {
             return status;

@@ -325,11 +325,13 @@ internal sealed partial class SmtpCourier
         }
     }
 
-    private ValueTask<LinkStatus> FlushAsync(DeliveryStage stage, TimeSpan timeout)
+    private ValueTask<LinkStatus> FlushAsync(DeliveryStage stage, TimeSpan timeout) => SendAsync(default, stage, timeout);
+
+    private ValueTask<LinkStatus> SendAsync(ReadOnlyMemory<byte> octets, DeliveryStage stage, TimeSpan timeout)
     {
         _stage = stage;
         _timeout = timeout;
-        return _link!.FlushAsync(timeout);
+        return _link!.SendAsync(octets, timeout);
     }
 
     private ValueTask<LinkStatus> ReadAsync(DeliveryStage stage, TimeSpan timeout)

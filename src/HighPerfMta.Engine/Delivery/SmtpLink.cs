@@ -82,12 +82,15 @@ internal sealed class SmtpLink(IConnection connection, DeadlineWheel wheel, Time
     }
 
     /// <summary>Sends what was written.</summary>
-    public ValueTask<LinkStatus> FlushAsync(TimeSpan timeout)
+    public ValueTask<LinkStatus> FlushAsync(TimeSpan timeout) => SendAsync(default, timeout);
+
+    /// <summary>Sends what was written, and then these octets, which must stay as they are until it has ended.</summary>
+    public ValueTask<LinkStatus> SendAsync(ReadOnlyMemory<byte> octets, TimeSpan timeout)
     {
         ValueTask<FlushResult> flush;
         try
         {
-            flush = Output.FlushAsync();
+            flush = octets.IsEmpty ? Output.FlushAsync() : Output.WriteAsync(octets);
             if (flush.IsCompletedSuccessfully)
             {
                 return new ValueTask<LinkStatus>(flush.GetAwaiter().GetResult().IsCompleted ? LinkStatus.Lost : LinkStatus.Ok);

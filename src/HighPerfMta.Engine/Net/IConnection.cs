@@ -17,6 +17,9 @@ public interface IConnection : IDuplexPipe, IAsyncDisposable
     /// <summary>What comes next is a command or a reply: the wait for it shall hold no more memory than one of those needs.</summary>
     void ExpectLittle();
 
+    /// <summary>What comes next is a message: as large as the one before, if there was one, which may be received in as large pieces.</summary>
+    void ExpectBody();
+
     /// <summary>Whether there is something to read, or the stream has ended. Only while nobody reads.</summary>
     bool HasInput();
 

@@ -103,6 +103,8 @@ public sealed class PipeSocketConnection : IConnection
 
     public void ExpectLittle() => _input.ExpectLittle();
 
+    public void ExpectBody() => _input.ExpectBody();
+
     public bool HasInput()
     {
         try

@@ -35,6 +35,8 @@ internal sealed class SocketReader(TcpSocket socket, SocketSignals signals) : Pi
     private int _start;
     private int _end;
     private int _next = Smallest;
+    private int _ofBody = Smallest;
+    private bool _inBody;
     private bool _examined = true;
     private bool _ended;
     private bool _completed;
@@ -43,7 +45,23 @@ internal sealed class SocketReader(TcpSocket socket, SocketSignals signals) : Pi
     public bool HasUnread => _end > _start;
 
     /// <summary>The next wait begins with the smallest buffer again.</summary>
-    public void ExpectLittle() => _next = Smallest;
+    public void ExpectLittle()
+    {
+        if (_inBody)
+        {
+            _inBody = false;
+            _ofBody = _next;
+        }
+
+        _next = Smallest;
+    }
+
+    /// <summary>The next wait begins with a buffer as large as that in which the body before this one ended.</summary>
+    public void ExpectBody()
+    {
+        _inBody = true;
+        _next = Math.Max(_next, _ofBody);
+    }
 
     /// <summary>What has come and was not looked at; the socket is not asked.</summary>
     public override bool TryRead(out ReadResult result)

@@ -54,14 +54,21 @@ internal sealed class SocketWriter(TcpSocket socket, SocketSignals signals, Acti
             return default;
         }
 
-        int sent = TrySend(0);
-        if (sent < _end)
+        return SendAllAsync(_buffer.AsMemory(0, _end), cancellationToken);
+    }
+
+    /// <summary>Sends octets from where they are, unless something was written that goes before them. They must stay as they are until it has ended.</summary>
+    /// <exception cref="SocketException">The connection broke.</exception>
+    public override ValueTask<FlushResult> WriteAsync(ReadOnlyMemory<byte> source, CancellationToken cancellationToken = default)
+    {
+        ThrowIfCompleted();
+        if (_end > 0)
         {
-            return SendAsync(sent, cancellationToken);
+            this.Write(source.Span);
+            return FlushAsync(cancellationToken);
         }
 
-        Release();
-        return default;
+        return SendAllAsync(source, cancellationToken);
     }
 
     /// <summary>Flushes end with the connection's deadline, which aborts it.</summary>
@@ -77,8 +84,20 @@ internal sealed class SocketWriter(TcpSocket socket, SocketSignals signals, Acti
         }
     }
 
+    private ValueTask<FlushResult> SendAllAsync(ReadOnlyMemory<byte> octets, CancellationToken cancellation)
+    {
+        int sent = TrySend(octets.Span);
+        if (sent < octets.Length)
+        {
+            return SendAsync(octets[sent..], cancellation);
+        }
+
+        Release();
+        return default;
+    }
+
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]
-    private async ValueTask<FlushResult> SendAsync(int sent, CancellationToken cancellation)
+    private async ValueTask<FlushResult> SendAsync(ReadOnlyMemory<byte> octets, CancellationToken cancellation)
     {
         if (!_watched)
         {
@@ -89,11 +108,11 @@ internal sealed class SocketWriter(TcpSocket socket, SocketSignals signals, Acti
         CancellationTokenRegistration registration = cancellation.UnsafeRegister(static signal => ((SocketSignal)signal!).Set(inline: false), signals.Writable);
         try
         {
-            while (sent < _end)
+            while (!octets.IsEmpty)
             {
                 await signals.Writable.WaitAsync();
                 cancellation.ThrowIfCancellationRequested();
-                sent = TrySend(sent);
+                octets = octets[TrySend(octets.Span)..];
             }
         }
         finally
@@ -105,12 +124,13 @@ internal sealed class SocketWriter(TcpSocket socket, SocketSignals signals, Acti
         return default;
     }
 
-    /// <summary>Sends what the kernel takes of the octets from <paramref name="sent"/> on; how many have left then.</summary>
-    private int TrySend(int sent)
+    /// <summary>Sends what the kernel takes of the octets; how many that were.</summary>
+    private int TrySend(ReadOnlySpan<byte> octets)
     {
+        int sent = 0;
         try
         {
-            while (sent < _end && socket.Send(_buffer.AsSpan(sent, _end - sent)) is >= 0 and int count)
+            while (sent < octets.Length && socket.Send(octets[sent..]) is >= 0 and int count)
             {
                 sent += count;
             }

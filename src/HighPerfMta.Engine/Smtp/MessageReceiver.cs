@@ -52,10 +52,11 @@ internal sealed class MessageReceiver : IDisposable
         _bcc = default;
         _smtpUtf8 = smtpUtf8;
         _headerRefusal = null;
-        _taken = 0;
         _storageRefusal = null;
         StorageFault = null;
         _message = _intake.Begin();
+        _message.ExpectedLength = _taken;
+        _taken = 0;
         _message.GoesOnInline = true;
     }
 

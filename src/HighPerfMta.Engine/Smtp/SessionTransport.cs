@@ -76,6 +76,9 @@ internal sealed class SessionTransport(IConnection connection, DeadlineWheel whe
         return ReadAsync(timeout);
     }
 
+    /// <summary>A message comes next.</summary>
+    public void ExpectBody() => connection.ExpectBody();
+
     /// <summary>Waits for input, at most <paramref name="timeout"/>. A cancelled result means the deadline or <see cref="Interrupt"/>. One at a time, and its result is taken before anything else is done.</summary>
     public ValueTask<ReadResult> ReadAsync(TimeSpan timeout)
     {

@@ -71,6 +71,7 @@ internal sealed partial class SmtpSession
     private async ValueTask<(Wait Wait, SmtpReply? Reply, MessageId Queued)> ReceiveDataAsync()
     {
         _transport.Write(Replies.StartMailInput.Wire.Span);
+        _transport.ExpectBody();
         using MessageReceiver receiver = BeginMessage();
         while (true)
         {
@@ -101,6 +102,7 @@ internal sealed partial class SmtpSession
     {
         Bdat.Chunk chunk = _chunk;
         MessageReceiver? receiver = chunk.Refusal is null ? Transaction.Chunks ??= BeginMessage() : null;
+        _transport.ExpectBody();
         for (long left = chunk.Size; left > 0;)
         {
             (Wait wait, ReadResult result, SmtpReply? timeout) = await WaitForOctetsAsync();

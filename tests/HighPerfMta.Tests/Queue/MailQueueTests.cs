@@ -238,6 +238,26 @@ public class MailQueueTests
     }
 
     [Fact]
+    public async Task Memory_of_a_message_is_as_large_as_expected_and_what_is_kept_of_it_as_it_came()
+    {
+        await using QueueBench bench = new(options: new QueueOptions { DataDirectory = "unused" });
+        string text = string.Concat(Enumerable.Repeat(new string('x', 70) + "\r\n", 1400));
+        long before = 0;
+        foreach ((int expected, int length, int most) in ((int, int, int)[])[(0, 100, 4096), (100_000, 100_800, 128 << 10), (100_000, 100, 4096), (0, 100_800, 128 << 10), (10_000_000, 7200, 16 << 10)])
+        {
+            using IncomingMessage incoming = bench.Queue.Begin();
+            incoming.ExpectedLength = expected;
+            Memory<byte> room = await incoming.GetMemoryAsync(10);
+            Assert.InRange(room.Length, Math.Min(expected, 100_000), 128 << 10);
+            await incoming.WriteAsync(Encoding.ASCII.GetBytes(text[..length]));
+            QueuedMessage message = await incoming.CommitAsync(bench.Envelope(), "Received: x\r\n"u8.ToArray());
+            Assert.InRange(bench.Queue.Hot.Bytes - before, length, most);
+            before = bench.Queue.Hot.Bytes;
+            Assert.Equal("Received: x\r\n" + text[..length], Encoding.ASCII.GetString(await bench.ReadAsync(message)));
+        }
+    }
+
+    [Fact]
     public async Task A_reader_keeps_its_octets_when_the_message_leaves_while_it_reads()
     {
         await using QueueBench bench = new();

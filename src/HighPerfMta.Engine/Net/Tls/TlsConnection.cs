@@ -47,6 +47,8 @@ public sealed class TlsConnection : IConnection
 
     public void ExpectLittle() => _below.ExpectLittle();
 
+    public void ExpectBody() => _below.ExpectBody();
+
     /// <summary>Also true when what waits is a record of the session itself, without octets for the reader.</summary>
     public bool HasInput() => _input.HasUnread || _below.HasInput();
 

@@ -50,15 +50,21 @@ internal sealed class TlsWriter(SslStream session) : PipeWriter
             return default;
         }
 
-        ValueTask write = session.WriteAsync(_buffer.AsMemory(0, _end), cancellationToken);
-        if (write.IsCompletedSuccessfully)
+        return SendAllAsync(_buffer.AsMemory(0, _end), cancellationToken);
+    }
+
+    /// <summary>Encrypts octets from where they are, unless something was written that goes before them. They must stay as they are until it has ended.</summary>
+    /// <exception cref="IOException">The connection broke.</exception>
+    public override ValueTask<FlushResult> WriteAsync(ReadOnlyMemory<byte> source, CancellationToken cancellationToken = default)
+    {
+        ThrowIfCompleted();
+        if (_end > 0)
         {
-            write.GetAwaiter().GetResult();
-            Release();
-            return default;
+            this.Write(source.Span);
+            return FlushAsync(cancellationToken);
         }
 
-        return SendAsync(write);
+        return SendAllAsync(source, cancellationToken);
     }
 
     /// <summary>Flushes end with the connection's deadline, which aborts it.</summary>
@@ -72,6 +78,19 @@ internal sealed class TlsWriter(SslStream session) : PipeWriter
             _completed = true;
             Release();
         }
+    }
+
+    private ValueTask<FlushResult> SendAllAsync(ReadOnlyMemory<byte> octets, CancellationToken cancellation)
+    {
+        ValueTask write = session.WriteAsync(octets, cancellation);
+        if (write.IsCompletedSuccessfully)
+        {
+            write.GetAwaiter().GetResult();
+            Release();
+            return default;
+        }
+
+        return SendAsync(write);
     }
 
     [AsyncMethodBuilder(typeof(SharedBoxMethodBuilder<>))]

@@ -35,6 +35,37 @@ public class SmtpCourierTests
         Assert.Equal("QUIT", bench.Mx.LinesOf(0).Last());
     }
 
+    /// <summary>Blocks of plain lines are sent from where they are; between them are lines that begin with a dot, lines longer than a block, and what is less than one.</summary>
+    [Theory]
+    [MemberData(nameof(Capabilities))]
+    public async Task A_large_message_arrives_octet_for_octet_whatever_its_lines(string capabilities)
+    {
+        string line = new string('x', 76) + "\r\n";
+        string plain = string.Concat(Enumerable.Repeat(line, 3000));
+        await using CourierBench bench = new();
+        bench.Mx.Announces = capabilities.Split(' ', StringSplitOptions.RemoveEmptyEntries);
+        string[] texts =
+        [
+            plain,
+            plain + ".",
+            $"{plain[..(20_000 / line.Length * line.Length)]}.\r\n..\r\n{plain}.x\r\n{new string('y', 200_000)}\r\n{plain}",
+            "." + plain[..65_540],
+            $"{new string('z', 65_534)}\r\n.{plain}",
+        ];
+        foreach (string text in texts)
+        {
+            Assert.Equal(DeliveryStatus.Delivered, (await bench.SendAsync(text)).Status);
+        }
+
+        ReceivedMessage[] messages = [.. bench.Mx.Messages];
+        Assert.Equal(texts.Length, messages.Length);
+        for (int i = 0; i < texts.Length; i++)
+        {
+            bool ends = capabilities.Contains("CHUNKING", StringComparison.Ordinal) || texts[i].EndsWith("\r\n", StringComparison.Ordinal);
+            Assert.Equal(ends ? texts[i] : texts[i] + "\r\n", messages[i].Text);
+        }
+    }
+
     [Theory]
     [InlineData("")]
     [InlineData("PIPELINING,CHUNKING")]

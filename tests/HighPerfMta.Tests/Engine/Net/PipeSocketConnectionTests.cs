@@ -169,6 +169,37 @@ public sealed class PipeSocketConnectionTests : IAsyncLifetime
     }
 
     [Theory]
+    [InlineData(0)]
+    [InlineData(10)]
+    public async Task Octets_sent_from_where_they_are_follow_what_was_written_before_however_slow_the_peer(int before)
+    {
+        byte[] sent = new byte[before + (16 << 20)];
+        new Random(7).NextBytes(sent);
+        _near.Output.Write(sent.AsSpan(0, before));
+        ValueTask<FlushResult> write = _near.Output.WriteAsync(sent.AsMemory(before), TestContext.Current.CancellationToken);
+        Assert.False(write.IsCompleted);
+        byte[] seen = new byte[sent.Length + 3];
+        for (int at = 0; at < sent.Length;)
+        {
+            at += await _far.ReceiveAsync(seen.AsMemory(at), TestContext.Current.CancellationToken).AsTask().WaitAsync(Patience, TestContext.Current.CancellationToken);
+        }
+
+        await write;
+        Assert.Equal(0, _near.Output.UnflushedBytes);
+        await _near.Output.WriteAsync("end"u8.ToArray(), TestContext.Current.CancellationToken);
+        Assert.Equal(3, await _far.ReceiveAsync(seen.AsMemory(sent.Length), TestContext.Current.CancellationToken));
+        Assert.Equal([.. sent, .. "end"u8], seen);
+    }
+
+    [Fact]
+    public async Task Aborting_ends_a_write_that_waits()
+    {
+        Task<FlushResult> write = _near.Output.WriteAsync(new byte[16 << 20], TestContext.Current.CancellationToken).AsTask();
+        _near.Abort();
+        Assert.True(IsBroken(await Record.ExceptionAsync(() => write.WaitAsync(Patience))));
+    }
+
+    [Theory]
     [InlineData(false)]
     [InlineData(true)]
     public async Task Closing_sends_what_is_left_and_the_peer_sees_an_end_and_no_reset(bool peerIsDone)
@@ -256,6 +287,41 @@ public sealed class PipeSocketConnectionTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_body_is_received_in_pieces_as_large_as_the_one_before_and_commands_in_small_ones()
+    {
+        byte[] some = new byte[10 * SocketReader.Smallest];
+        _near.ExpectBody();
+        foreach (int filled in (int[])[SocketReader.Smallest, 8 * SocketReader.Smallest])
+        {
+            await _far.SendAsync(new byte[filled]);
+            Assert.Equal(filled, await TakeAsync(filled));
+        }
+
+        _near.ExpectLittle();
+        _near.ExpectLittle();
+        await _far.SendAsync(some);
+        Assert.Equal(SocketReader.Smallest, await TakeAsync(some.Length));
+        _near.ExpectLittle();
+        _near.ExpectBody();
+        await _far.SendAsync(some);
+        Assert.Equal(some.Length, await TakeAsync(some.Length));
+
+        // Small ones follow: the next is not expected to be large.
+        for (int i = 0; i < 3; i++)
+        {
+            _near.ExpectLittle();
+            _near.ExpectBody();
+            await _far.SendAsync(new byte[10]);
+            await TakeAsync(10);
+        }
+
+        _near.ExpectLittle();
+        _near.ExpectBody();
+        await _far.SendAsync(some);
+        Assert.Equal(SocketReader.Smallest, await TakeAsync(some.Length));
+    }
+
+    [Fact]
     public async Task A_connection_that_the_peer_has_reset_is_closed_without_an_error()
     {
         _far.LingerState = new LingerOption(enable: true, seconds: 0);
@@ -268,6 +334,22 @@ public sealed class PipeSocketConnectionTests : IAsyncLifetime
         _near.Output.Write("421 4.7.0 too many connections\r\n"u8);
         await _near.CloseAsync();
         Assert.Throws<InvalidOperationException>(() => _near.Input.TryRead(out _));
+    }
+
+    /// <summary>Reads so many octets; how many came first.</summary>
+    private async Task<int> TakeAsync(int count)
+    {
+        int first = 0;
+        for (int left = count; left > 0;)
+        {
+            ReadResult result = await ReadAsync();
+            int length = (int)result.Buffer.Length;
+            first = first == 0 ? length : first;
+            left -= length;
+            _near.Input.AdvanceTo(result.Buffer.End);
+        }
+
+        return first;
     }
 
     private async Task<string> ReadToEndAsync()

@@ -312,6 +312,41 @@ public class SmtpSessionTests
         return last;
     }
 
+    /// <summary>By either way a message says to the connection that it comes, and to the queue how large the one before was.</summary>
+    [Fact]
+    public async Task A_message_is_expected_to_be_as_large_as_the_one_before()
+    {
+        await using ReceptionHost host = new();
+        (MemoryConnection clientEnd, MemoryConnection serverEnd) = MemoryConnection.CreatePair();
+        CountingConnection counting = new(serverEnd);
+        await using ConnectionStream stream = new(clientEnd);
+        SmtpTestClient client = new(stream);
+        Task session = host.Server.ServeAsync(counting, ListenerProfile.Relay);
+        Assert.StartsWith("220", await client.ReadReplyAsync());
+        await client.CommandAsync("HELO c.example");
+        string[] messages = ["DATA\r\nfirst message\r\n.\r\n", "BDAT 5\r\nsecon", "BDAT 5 LAST\r\nd\r\n\r\n", "DATA\r\n.\r\n"];
+        foreach (string message in messages)
+        {
+            if (!message.StartsWith("BDAT 5 LAST", StringComparison.Ordinal))
+            {
+                await client.CommandAsync("MAIL FROM:<>");
+                await client.CommandAsync("RCPT TO:<a@b.example>");
+            }
+
+            await client.SendAsync(message);
+            await client.ReadReplyAsync();
+            if (message.StartsWith("DATA", StringComparison.Ordinal))
+            {
+                Assert.StartsWith("250", await client.ReadReplyAsync());
+            }
+        }
+
+        await client.CommandAsync("QUIT");
+        await session;
+        Assert.Equal([0, 15, 10], host.Intake.Messages.Select(static m => m.ExpectedLength));
+        Assert.Equal(messages.Length, counting.Bodies);
+    }
+
     private sealed class CountingConnection(IConnection inner) : IConnection
     {
         private readonly CountingWriter _writer = new(inner.Output);
@@ -331,6 +366,14 @@ public class SmtpSessionTests
         public bool HasInput() => inner.HasInput();
 
         public void ExpectLittle() => inner.ExpectLittle();
+
+        public int Bodies { get; private set; }
+
+        public void ExpectBody()
+        {
+            Bodies++;
+            inner.ExpectBody();
+        }
 
         public ValueTask CloseAsync(bool peerIsDone = false) => inner.CloseAsync(peerIsDone);
 

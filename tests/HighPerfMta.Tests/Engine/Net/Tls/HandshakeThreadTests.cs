@@ -129,6 +129,8 @@ public sealed class HandshakeThreadTests : IDisposable
 
         public void ExpectLittle() => below.ExpectLittle();
 
+        public void ExpectBody() => below.ExpectBody();
+
         public bool HasInput() => below.HasInput();
 
         public ValueTask CloseAsync(bool peerIsDone = false) => below.CloseAsync(peerIsDone);
