@@ -53,6 +53,9 @@ public interface IMailQueue : IAsyncDisposable
     /// </summary>
     Action<int>? Restored { get; set; }
 
+    /// <summary>Set once before <see cref="Start"/>: told of each flush of the log to stable storage how long it took, on the thread that commits; must not block or throw.</summary>
+    Action<TimeSpan>? Flushed { get; set; }
+
     /// <summary>Lets new messages through and begins to read the jobs from before the start.</summary>
     void Start();
 

@@ -72,6 +72,12 @@ public sealed partial class MailQueue : IMailQueue
 
     public Action<int>? Restored { get; set; }
 
+    public Action<TimeSpan>? Flushed
+    {
+        get => _log.Flushed;
+        set => _log.Flushed = value;
+    }
+
     public IReadOnlyList<DamagedRange> Damage
     {
         get

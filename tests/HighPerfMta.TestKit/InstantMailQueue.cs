@@ -73,6 +73,8 @@ public sealed partial class InstantMailQueue : IMailQueue
 
     public Action<QueuedMessage>? Announce { get; set; }
 
+    public Action<TimeSpan>? Flushed { get; set; }
+
     public Action<int>? Restored { get; set; }
 
     /// <summary>The pictures of all messages.</summary>

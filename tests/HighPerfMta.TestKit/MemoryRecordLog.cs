@@ -50,6 +50,8 @@ public sealed class MemoryRecordLog : IRecordLog
 
     public TimeSpan CommitTime { get; set; }
 
+    public Action<TimeSpan>? Flushed { get; set; }
+
     public long FreeBytes { get; set; } = long.MaxValue;
 
     public event Action<LogCondition>? ConditionChanged;

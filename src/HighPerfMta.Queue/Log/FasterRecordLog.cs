@@ -54,6 +54,7 @@ public sealed partial class FasterRecordLog : IRecordLog
         {
             Failed = OnEngineFailed,
             Advanced = OnAdvanced,
+            Flushed = took => Flushed?.Invoke(took),
         };
         _engine = null!;
         _keeper = background.NewLoop("hpmta-log-keeper", Keep);
@@ -68,6 +69,8 @@ public sealed partial class FasterRecordLog : IRecordLog
     public long DurableAddress => Engine.Durable;
 
     public TimeSpan CommitTime => Engine.CommitTime;
+
+    public Action<TimeSpan>? Flushed { get; set; }
 
     public long FreeBytes => _stock.FreeBytes;
 

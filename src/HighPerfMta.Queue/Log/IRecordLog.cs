@@ -97,6 +97,9 @@ public interface IRecordLog : IAsyncDisposable
     /// <summary>How long a commit takes now.</summary>
     TimeSpan CommitTime { get; }
 
+    /// <summary>Told of each flush of records to stable storage how long it took. Set before the first append; called on the log's own thread; must not block or throw.</summary>
+    Action<TimeSpan>? Flushed { get; set; }
+
     /// <summary>Free bytes of the disk, as last looked at.</summary>
     long FreeBytes { get; }
 

@@ -14,6 +14,9 @@ internal sealed record EngineSetup(SegmentStore Store, SegmentStock Stock, Commi
 
     /// <summary>The durable address moved; called on the engine's thread; must not block.</summary>
     public required Action<long> Advanced { get; init; }
+
+    /// <summary>A flush took so long; called on the engine's thread; must not block.</summary>
+    public required Action<TimeSpan> Flushed { get; init; }
 }
 
 /// <summary>
@@ -458,7 +461,9 @@ internal sealed partial class LogEngine
             // With sync off it may have been truncated since.
             if (_setup.Store.Contains(segment))
             {
+                long started = _setup.Time.GetTimestamp();
                 _setup.Store.Open(segment).Flush();
+                _setup.Flushed(_setup.Time.GetElapsedTime(started));
             }
         }
 

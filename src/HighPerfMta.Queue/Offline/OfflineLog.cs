@@ -38,6 +38,9 @@ internal sealed class OfflineLog(OfflineFiles files, bool useCheckpoint, RecordV
 
     public TimeSpan CommitTime => TimeSpan.Zero;
 
+    /// <summary>Never called: nothing is written.</summary>
+    public Action<TimeSpan>? Flushed { get; set; }
+
     public long FreeBytes => long.MaxValue;
 
     public IReadOnlyList<DamagedRange> Damage => [];

@@ -15,7 +15,8 @@ internal sealed class MetricsCollector : IMeterFactory, IAsyncDisposable
     public const int MaxSeries = 1000;
 
     private const string Prefix = "hpmta_";
-    private static readonly double[] Bounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600];
+    /// <summary>Of a histogram whose instrument does not say others.</summary>
+    private static readonly double[] UsualBounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600];
 
     private readonly MeterListener _listener = new();
     private readonly ConcurrentDictionary<Instrument, Family> _families = new();
@@ -71,6 +72,7 @@ internal sealed class MetricsCollector : IMeterFactory, IAsyncDisposable
     {
         private readonly Instrument _instrument;
         private readonly string _type;
+        private readonly double[]? _bounds;
         private readonly bool _replaces;
         private readonly Series _plain;
         private readonly ConcurrentDictionary<string, Series> _labelled = new(StringComparer.Ordinal);
@@ -81,7 +83,8 @@ internal sealed class MetricsCollector : IMeterFactory, IAsyncDisposable
             Type kind = instrument.GetType().GetGenericTypeDefinition();
             _type = kind == typeof(Counter<>) || kind == typeof(ObservableCounter<>) ? "counter" : kind == typeof(Histogram<>) ? "histogram" : "gauge";
             _replaces = instrument.IsObservable || kind == typeof(Gauge<>);
-            _plain = new Series(_type == "histogram");
+            _bounds = _type != "histogram" ? null : (instrument as Histogram<double>)?.Advice?.HistogramBucketBoundaries is { } advised ? [.. advised] : UsualBounds;
+            _plain = new Series(_bounds);
         }
 
         public string Name => _instrument.Name;
@@ -121,16 +124,17 @@ internal sealed class MetricsCollector : IMeterFactory, IAsyncDisposable
                 return series;
             }
 
-            return _labelled.Count < MaxSeries ? _labelled.GetOrAdd(labels, _ => new Series(_type == "histogram")) : null;
+            return _labelled.Count < MaxSeries ? _labelled.GetOrAdd(labels, _ => new Series(_bounds)) : null;
         }
 
         private static string Escape(string text) => text.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("\n", "\\n", StringComparison.Ordinal);
     }
 
     /// <summary>One value, or the buckets of a histogram.</summary>
-    private sealed class Series(bool isHistogram)
+    private sealed class Series(double[]? bounds)
     {
-        private readonly long[]? _buckets = isHistogram ? new long[Bounds.Length + 1] : null;
+        private readonly double[] _bounds = bounds ?? [];
+        private readonly long[]? _buckets = bounds is null ? null : new long[bounds.Length + 1];
         private double _value;
         private volatile bool _used;
 
@@ -159,7 +163,7 @@ internal sealed class MetricsCollector : IMeterFactory, IAsyncDisposable
 
             if (_buckets is { } buckets)
             {
-                int bucket = Array.BinarySearch(Bounds, value);
+                int bucket = Array.BinarySearch(_bounds, value);
                 Interlocked.Increment(ref buckets[bucket < 0 ? ~bucket : bucket]);
             }
         }
@@ -175,13 +179,13 @@ internal sealed class MetricsCollector : IMeterFactory, IAsyncDisposable
 
             string comma = labels.Length == 0 ? "" : labels + ",";
             long total = 0;
-            for (int i = 0; i < Bounds.Length; i++)
+            for (int i = 0; i < _bounds.Length; i++)
             {
                 total += Interlocked.Read(ref buckets[i]);
-                text.Append(CultureInfo.InvariantCulture, $"{name}_bucket{{{comma}le=\"{Bounds[i]:R}\"}} {total}\n");
+                text.Append(CultureInfo.InvariantCulture, $"{name}_bucket{{{comma}le=\"{_bounds[i]:R}\"}} {total}\n");
             }
 
-            total += Interlocked.Read(ref buckets[Bounds.Length]);
+            total += Interlocked.Read(ref buckets[_bounds.Length]);
             text.Append(CultureInfo.InvariantCulture, $"{name}_bucket{{{comma}le=\"+Inf\"}} {total}\n{name}_sum{braces} {Volatile.Read(ref _value):R}\n{name}_count{braces} {total}\n");
         }
     }

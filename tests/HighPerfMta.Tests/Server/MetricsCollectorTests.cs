@@ -39,6 +39,25 @@ public sealed class MetricsCollectorTests : IAsyncDisposable
     }
 
     [Fact]
+    public void A_histogram_has_the_bounds_that_its_instrument_advises()
+    {
+        Histogram<double> advised = _meter.CreateHistogram("hpmta_test_short_seconds", advice: new InstrumentAdvice<double> { HistogramBucketBoundaries = [0.0001, 0.5] });
+        Histogram<double> usual = _meter.CreateHistogram<double>("hpmta_test_long_seconds");
+        foreach (double value in (double[])[0.0001, 0.2, 0.25, 3])
+        {
+            advised.Record(value);
+            usual.Record(value);
+        }
+
+        string text = _collector.Render();
+        Assert.Contains(
+            "# TYPE hpmta_test_short_seconds histogram\nhpmta_test_short_seconds_bucket{le=\"0.0001\"} 1\nhpmta_test_short_seconds_bucket{le=\"0.5\"} 3\n"
+            + "hpmta_test_short_seconds_bucket{le=\"+Inf\"} 4\nhpmta_test_short_seconds_sum 3.4501\nhpmta_test_short_seconds_count 4\n", text, StringComparison.Ordinal);
+        Assert.Contains("hpmta_test_long_seconds_bucket{le=\"0.25\"} 3\n", text, StringComparison.Ordinal);
+        Assert.Contains("hpmta_test_long_seconds_bucket{le=\"3600\"} 4\n", text, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_meter_of_another_server_in_the_process_is_not_asked()
     {
         await using MetricsCollector other = new();

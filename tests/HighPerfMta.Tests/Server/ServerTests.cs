@@ -21,6 +21,7 @@ public class ServerTests
         Assert.Contains("# TYPE hpmta_smtp_connections_total counter\nhpmta_smtp_connections_total ", metrics, StringComparison.Ordinal);
         Assert.All(metrics.Split('\n', StringSplitOptions.RemoveEmptyEntries), static l => Assert.Matches("^(# (HELP|TYPE) hpmta_|hpmta_[a-z_]+({[^}]*})? [0-9])", l));
         Assert.Contains("hpmta_mail_events_total{event=\"delivered\"} 0\n", metrics, StringComparison.Ordinal);
+        Assert.Contains("hpmta_queue_flush_seconds_bucket{le=\"0.0005\"} ", metrics, StringComparison.Ordinal);
         string page = await http.GetStringAsync("/");
         Assert.Contains("<td>healthy</td>", page, StringComparison.Ordinal);
 

@@ -59,6 +59,8 @@ internal sealed class TableQueue(TimeProvider time) : IMailQueue, IDelivery
 
     public Action<int>? Restored { get; set; }
 
+    public Action<TimeSpan>? Flushed { get; set; }
+
     public IReadOnlyList<DamagedRange> Damage => [];
 
     public (int Transactions, int Connections) Activity => (0, 0);

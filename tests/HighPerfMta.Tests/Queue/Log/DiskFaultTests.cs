@@ -163,6 +163,27 @@ public class DiskFaultTests
     }
 
     [Fact]
+    public async Task How_long_a_flush_took_is_told()
+    {
+        FakeTimeProvider time = new();
+        await using FasterRecordLog log = LogBed.Open(_disk, time);
+        await log.AppendDurablyAsync(1, 1000);
+        List<TimeSpan> told = [];
+        log.Flushed = told.Add;
+        Written slow;
+        using (DiskFault fault = _disk.Block(DiskOperations.Flush, "seg."))
+        {
+            slow = await log.AppendAsync(2, 1000);
+            _ = log.WaitDurableAsync(slow.Ref).AsTask();
+            await fault.Struck.WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
+            time.Advance(TimeSpan.FromMilliseconds(7));
+        }
+
+        await log.WaitDurableAsync(slow.Ref).AsTask().WaitAsync(LogBed.Patience, TestContext.Current.CancellationToken);
+        Assert.Equal([TimeSpan.FromMilliseconds(7)], told);
+    }
+
+    [Fact]
     public async Task A_write_that_never_returns_fails_after_its_time_and_nothing_is_written_beside_it()
     {
         var time = new FakeTimeProvider();
