@@ -78,7 +78,6 @@ say() { printf '%(%H:%M:%S)T %s\n' -1 "$*" >&2; }
 calc() { awk "BEGIN { printf \"%.6g\", ($*) }"; }
 # result KEY LABEL VALUE UNIT [GOAL]; a value of - is one that could not be had. The goal is "<= X" or ">= X".
 result() { printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "${5:-}" >>"$results"; }
-median() { sort -g | awk '{ v[NR] = $1 } END { print NR == 0 ? "-" : NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 
 prepare() {
   # Accepted, deferred, the mail of the measurements, and as much again for what is being moved.
@@ -86,8 +85,7 @@ prepare() {
   free=$(df -Pm "$work" | awk 'NR == 2 { print $4 }')
   [ "$free" -ge "$need" ] || fail "$work has $free MiB free, $need are needed"
   [ $build = yes ] || return 0
-  (cd "$root" && timeout 600 dotnet build -c Release -v q src/HighPerfMta.Server && timeout 600 dotnet build -c Release -v q bench/HighPerfMta.LoadGen) >"$work/build.log" 2>&1 \
-    || { tail -20 "$work/build.log" >&2; fail "the build failed"; }
+  build_release "$root" "$work/build.log" || fail "the build failed"
 }
 
 # configure NAME: a server of its own. The schedule keeps the backlog parked; new mail, what is to be due at the restart, and the backlog have a next hop each.
@@ -174,9 +172,6 @@ relay() {
   json_number delivered_per_second "$work/relay.json"
 }
 
-fetch() {
-  if command -v curl >/dev/null 2>&1; then curl -fsS -m 30 "$1"; else wget -q -T 30 -O - "$1"; fi
-}
 # metric NAME SERIES: - when the server has none like that.
 metric() {
   fetch "http://127.0.0.1:${http_port[$1]}/metrics" 2>/dev/null | awk -v series="$2" '$1 == series { value = $2; found = 1 } END { print found ? value : "-" }'

@@ -91,8 +91,7 @@ prepare() {
     need_command smtp-source postfix || { echo "compare.sh: postfix, which has smtp-source, cannot be installed: $(tail -1 "$work/apt.log")" >&2; exit 1; }
   fi
   [ $build = yes ] || return 0
-  (cd "$root" && timeout 600 dotnet build -c Release -v q src/HighPerfMta.Server && timeout 600 dotnet build -c Release -v q bench/HighPerfMta.LoadGen) >"$work/build.log" 2>&1 \
-    || { tail -20 "$work/build.log" >&2; exit 1; }
+  build_release "$root" "$work/build.log" || exit 1
 }
 
 # begin MTA: has it, and starts it; false when it cannot be had here.

@@ -58,8 +58,7 @@ say() { printf '%(%H:%M:%S)T %s\n' -1 "$*" >&2; }
 
 prepare() {
   [ $build = yes ] || return 0
-  (cd "$root" && timeout 600 dotnet build -c Release -v q src/HighPerfMta.Server && timeout 600 dotnet build -c Release -v q bench/HighPerfMta.LoadGen) >"$work/build.log" 2>&1 \
-    || { tail -20 "$work/build.log" >&2; fail "the build failed"; }
+  build_release "$root" "$work/build.log" || fail "the build failed"
 }
 
 start() {
@@ -94,8 +93,7 @@ load() {
 
 # flushed FILE: the buckets of the server's histogram of flushes.
 flushed() {
-  { if command -v curl >/dev/null 2>&1; then curl -fsS -m 30 "http://127.0.0.1:$http_port/metrics"; else wget -q -T 30 -O - "http://127.0.0.1:$http_port/metrics"; fi; } \
-    | sed -n 's/^hpmta_queue_flush_seconds_bucket{le="\([^"]*\)"} /\1 /p' >"$1"
+  fetch "http://127.0.0.1:$http_port/metrics" | sed -n 's/^hpmta_queue_flush_seconds_bucket{le="\([^"]*\)"} /\1 /p' >"$1"
   [ -s "$1" ] || fail "the server tells nothing of its flushes"
 }
 
@@ -133,8 +131,6 @@ for run in $(seq "$runs"); do
     | awk '{ printf "%-4s %9.2f %9.2f %9.2f   %9.2f %9.2f %9.2f   %.1f\n", $1, $2, $3, $4, $5, $6, $7, $3 / $6 }' | tee -a "$work/ratios"
 done
 status=0
-awk '{ print $NF }' "$work/ratios" | sort -g | awk '
-  { v[NR] = $1 }
-  END { m = NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2; printf "99 %% of acceptances take %.1f times as long as 99 %% of flushes (median; goal: 4)\n", m; exit m > 4 }' || status=1
+awk '{ print $NF }' "$work/ratios" | median | awk '{ printf "99 %% of acceptances take %.1f times as long as 99 %% of flushes (median; goal: 4)\n", $1; exit $1 > 4 }' || status=1
 echo "machine: $(machine | sed 's/, times by.*//')"
 exit $status

@@ -3,6 +3,17 @@
 
 now() { echo "$EPOCHREALTIME"; }
 
+# Of numbers, one a line; - of none.
+median() { sort -g | awk '{ v[NR] = $1 } END { print NR == 0 ? "-" : NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
+
+# fetch URL: what is there, by whichever program there is.
+fetch() { if command -v curl >/dev/null 2>&1; then curl -fsS -m 30 "$1"; else wget -q -T 30 -O - "$1"; fi; }
+
+# build_release ROOT LOG: server and harness; when that fails, the end of the log goes to standard error.
+build_release() {
+  (cd "$1" && timeout 600 dotnet build -c Release -v q src/HighPerfMta.Server && timeout 600 dotnet build -c Release -v q bench/HighPerfMta.LoadGen) >"$2" 2>&1 || { tail -20 "$2" >&2; return 1; }
+}
+
 free_port() {
   local port
   while :; do

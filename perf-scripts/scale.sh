@@ -68,8 +68,7 @@ prepare() {
   ulimit -n 20000 2>/dev/null || ulimit -n "$(ulimit -Hn)"
   files=$(ulimit -n)
   [ $build = yes ] || return 0
-  (cd "$root" && timeout 600 dotnet build -c Release -v q src/HighPerfMta.Server && timeout 600 dotnet build -c Release -v q bench/HighPerfMta.LoadGen) >"$work/build.log" 2>&1 \
-    || { tail -20 "$work/build.log" >&2; fail "the build failed"; }
+  build_release "$root" "$work/build.log" || fail "the build failed"
 }
 
 # start SITES: a server on an empty queue, with one next hop for all, or with so many sites: a second server that is never needed makes each domain's next
@@ -118,7 +117,7 @@ relay() {
 }
 
 allocated() {
-  { if command -v curl >/dev/null 2>&1; then curl -fsS -m 30 "http://127.0.0.1:$http_port/metrics"; else wget -q -T 30 -O - "http://127.0.0.1:$http_port/metrics"; fi; } 2>/dev/null \
+  fetch "http://127.0.0.1:$http_port/metrics" 2>/dev/null \
     | awk '$1 ~ /^hpmta_process_allocated_bytes_total/ { value = $2; found = 1 } END { print found ? value : "-" }'
 }
 

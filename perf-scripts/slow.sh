@@ -57,15 +57,13 @@ trap 'exit 130' INT TERM
 
 fail() { echo "slow.sh: $*" >&2; exit 1; }
 say() { printf '%(%H:%M:%S)T %s\n' -1 "$*" >&2; }
-median() { sort -g | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 pss() { awk '/^Pss:/ { print $2 }' "/proc/$server/smaps_rollup"; }
 
 prepare() {
   ulimit -n $((sessions + 2000)) 2>/dev/null || ulimit -n "$(ulimit -Hn)"
   [ "$(ulimit -n)" -ge $((sessions + 1500)) ] || fail "$sessions sessions need $((sessions + 1500)) open files; raise the hard limit (ulimit -Hn)"
   [ $build = yes ] || return 0
-  (cd "$root" && timeout 600 dotnet build -c Release -v q src/HighPerfMta.Server && timeout 600 dotnet build -c Release -v q bench/HighPerfMta.LoadGen) >"$work/build.log" 2>&1 \
-    || { tail -20 "$work/build.log" >&2; fail "the build failed"; }
+  build_release "$root" "$work/build.log" || fail "the build failed"
 }
 
 start() {

@@ -80,8 +80,7 @@ prepare() {
   cat "$work/key.pem" "$work/cert.pem" >"$tls_pem"
   chmod 600 "$tls_pem" "$work/key.pem"
   [ $build = yes ] || return 0
-  (cd "$root" && timeout 600 dotnet build -c Release -v q src/HighPerfMta.Server && timeout 600 dotnet build -c Release -v q bench/HighPerfMta.LoadGen) >"$work/build.log" 2>&1 \
-    || { tail -20 "$work/build.log" >&2; fail "the build failed"; }
+  build_release "$root" "$work/build.log" || fail "the build failed"
 }
 
 begin() {

@@ -4,6 +4,7 @@ using HighPerfMta.Protocol.Addresses;
 using HighPerfMta.Protocol.Proxy;
 using HighPerfMta.Protocol.Smtp;
 using HighPerfMta.Queue.Records;
+using HighPerfMta.TestKit;
 
 namespace HighPerfMta.Fuzz;
 
@@ -71,7 +72,7 @@ public static partial class Targets
         DotReader reader = new(1 << 20);
         byte[] output = new byte[input.Length + 2];
         Require(reader.Read(input, output, out int consumed, out int written) == DotStatus.End, "no end");
-        (string text, int end, bool bad) = ByLines(Encoding.Latin1.GetString(input));
+        (string text, int end, bool bad) = TextByLines.Read(Encoding.Latin1.GetString(input));
         Require(consumed == end, "the end is elsewhere");
         Require(bad == reader.IsViolated, "a violation is missed or invented");
         if (bad)
@@ -172,25 +173,6 @@ public static partial class Targets
         catch (InvalidDataException)
         {
             // The one answer to a record that is not right.
-        }
-    }
-
-    private static (string Text, int End, bool Bad) ByLines(string wire)
-    {
-        StringBuilder text = new();
-        bool bad = false;
-        for (int at = 0; ;)
-        {
-            int crlf = wire.IndexOf("\r\n", at, StringComparison.Ordinal);
-            string line = wire[at..crlf];
-            at = crlf + 2;
-            if (line == ".")
-            {
-                return (text.ToString(), at, bad);
-            }
-
-            bad |= line.AsSpan().ContainsAny('\r', '\n', '\0');
-            text.Append(line.StartsWith('.') ? line[1..] : line).Append("\r\n");
         }
     }
 

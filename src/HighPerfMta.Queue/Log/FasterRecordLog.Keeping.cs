@@ -14,6 +14,7 @@ public sealed partial class FasterRecordLog
 
     /// <summary>How long old segments are kept when the log does not grow: mail by the minute finds them.</summary>
     private static readonly TimeSpan KeptFor = TimeSpan.FromMinutes(1);
+
     private static readonly TimeSpan CloseLimit = TimeSpan.FromSeconds(10);
 
     private readonly object _keeperGate = new();

@@ -15,6 +15,7 @@ internal sealed class MetricsCollector : IMeterFactory, IAsyncDisposable
     public const int MaxSeries = 1000;
 
     private const string Prefix = "hpmta_";
+
     /// <summary>Of a histogram whose instrument does not say others.</summary>
     private static readonly double[] UsualBounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600];
 

@@ -74,11 +74,9 @@ public class SmtpSessionTests
     public async Task A_pipelined_batch_is_answered_with_one_flush()
     {
         await using ReceptionHost host = new();
-        (MemoryConnection clientEnd, MemoryConnection serverEnd) = MemoryConnection.CreatePair();
-        CountingConnection counting = new(serverEnd);
-        await using ConnectionStream stream = new(clientEnd);
+        (ConnectionStream stream, CountingConnection counting, Task session) = ConnectCounted(host);
+        await using ConnectionStream closing = stream;
         SmtpTestClient client = new(stream);
-        Task session = host.Server.ServeAsync(counting, ListenerProfile.Relay);
         Assert.StartsWith("220", await client.ReadReplyAsync());
         int before = counting.Flushes;
         await client.SendAsync("EHLO c.example\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nRCPT TO:<b@b.example>\r\nNOOP\r\nRSET\r\nNO");
@@ -317,11 +315,9 @@ public class SmtpSessionTests
     public async Task A_message_is_expected_to_be_as_large_as_the_one_before()
     {
         await using ReceptionHost host = new();
-        (MemoryConnection clientEnd, MemoryConnection serverEnd) = MemoryConnection.CreatePair();
-        CountingConnection counting = new(serverEnd);
-        await using ConnectionStream stream = new(clientEnd);
+        (ConnectionStream stream, CountingConnection counting, Task session) = ConnectCounted(host);
+        await using ConnectionStream closing = stream;
         SmtpTestClient client = new(stream);
-        Task session = host.Server.ServeAsync(counting, ListenerProfile.Relay);
         Assert.StartsWith("220", await client.ReadReplyAsync());
         await client.CommandAsync("HELO c.example");
         string[] messages = ["DATA\r\nfirst message\r\n.\r\n", "BDAT 5\r\nsecon", "BDAT 5 LAST\r\nd\r\n\r\n", "DATA\r\n.\r\n"];
@@ -345,6 +341,13 @@ public class SmtpSessionTests
         await session;
         Assert.Equal([0, 15, 10], host.Intake.Messages.Select(static m => m.ExpectedLength));
         Assert.Equal(messages.Length, counting.Bodies);
+    }
+
+    private static (ConnectionStream Stream, CountingConnection Counting, Task Session) ConnectCounted(ReceptionHost host)
+    {
+        (MemoryConnection clientEnd, MemoryConnection serverEnd) = MemoryConnection.CreatePair();
+        CountingConnection counting = new(serverEnd);
+        return (new ConnectionStream(clientEnd), counting, host.Server.ServeAsync(counting, ListenerProfile.Relay));
     }
 
     private sealed class CountingConnection(IConnection inner) : IConnection

@@ -1,6 +1,7 @@
 using System.Text;
 using CsCheck;
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.TestKit;
 
 namespace HighPerfMta.Tests.Protocol.Smtp;
 
@@ -56,7 +57,7 @@ public class DotReaderTests
         {
             byte[] input = [.. octets, .. "\r\n.\r\n"u8, .. "NEXT"u8];
             (string text, int consumed, DotStatus violation) = Read(input, 1000, Math.Min(Math.Min(a, b), input.Length), Math.Min(Math.Max(a, b), input.Length));
-            (string expected, int end, bool bad) = Naive(input);
+            (string expected, int end, bool bad) = TextByLines.Read(Encoding.Latin1.GetString(input));
             Assert.Equal(end, consumed);
             Assert.Equal(bad, violation != DotStatus.NeedMore);
             if (!bad)
@@ -87,7 +88,8 @@ public class DotReaderTests
             Assert.Equal(wire.Length - 3, ("\r\n" + wire).IndexOf("\r\n.\r\n", StringComparison.Ordinal));
         }, iter: 20_000);
 
-    private static (string Text, int Consumed, DotStatus Violation) Read(byte[] input, int maxLine, int first, int second)
+    /// <summary>Reads the input in three parts.</summary>
+    internal static (string Text, int Consumed, DotStatus Violation) Read(byte[] input, int maxLine, int first, int second)
     {
         DotReader reader = new(maxLine);
         StringBuilder text = new();
@@ -108,27 +110,6 @@ public class DotReaderTests
         }
 
         return (text.ToString(), total, reader.Violation);
-    }
-
-    /// <summary>The rules as RFC 5321 tells them: split at CRLF, a line of one dot ends, one leading dot goes; a CR, LF or NUL left in a line is bad.</summary>
-    private static (string Text, int End, bool Bad) Naive(byte[] input)
-    {
-        string wire = Encoding.Latin1.GetString(input);
-        StringBuilder text = new();
-        bool bad = false;
-        for (int at = 0; ;)
-        {
-            int crlf = wire.IndexOf("\r\n", at, StringComparison.Ordinal);
-            string line = wire[at..crlf];
-            at = crlf + 2;
-            if (line == ".")
-            {
-                return (text.ToString(), at, bad);
-            }
-
-            bad |= line.AsSpan().ContainsAny('\r', '\n', '\0');
-            text.Append(line.StartsWith('.') ? line[1..] : line).Append("\r\n");
-        }
     }
 
     private static byte[] Write(byte[] message, int room, int step)

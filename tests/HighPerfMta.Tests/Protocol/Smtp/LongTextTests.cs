@@ -2,6 +2,7 @@ using System.Runtime.Intrinsics;
 using System.Text;
 using CsCheck;
 using HighPerfMta.Protocol.Smtp;
+using HighPerfMta.TestKit;
 
 namespace HighPerfMta.Tests.Protocol.Smtp;
 
@@ -28,13 +29,13 @@ public class LongTextTests
         {
             byte[] wire = [.. text, .. "\r\n.\r\n"u8, .. "NEXT"u8];
             int first = Math.Min(Math.Min(a, b), wire.Length);
-            (byte[] read, int consumed, DotStatus violation) = Read(wire, first, Math.Min(Math.Max(a, b), wire.Length));
-            (string expected, int end, bool bad) = Naive(wire);
+            (string read, int consumed, DotStatus violation) = DotReaderTests.Read(wire, MaxLine, first, Math.Min(Math.Max(a, b), wire.Length));
+            (string expected, int end, bool bad) = TextByLines.Read(Encoding.Latin1.GetString(wire), MaxLine);
             Assert.Equal(end, consumed);
             Assert.Equal(bad, violation != DotStatus.NeedMore);
             if (!bad)
             {
-                Assert.Equal(expected, Encoding.Latin1.GetString(read));
+                Assert.Equal(expected, read);
             }
         }, iter: 20_000);
 
@@ -116,47 +117,5 @@ public class LongTextTests
         byte[] end = new byte[DotWriter.MaxFinish];
         wire.Write(end, 0, writer.Finish(end));
         return wire.ToArray();
-    }
-
-    private static (byte[] Text, int Consumed, DotStatus Violation) Read(byte[] wire, int first, int second)
-    {
-        DotReader reader = new(MaxLine);
-        using MemoryStream text = new();
-        int total = 0;
-        foreach (Range part in new[] { ..first, first..second, second.. })
-        {
-            ReadOnlySpan<byte> octets = wire.AsSpan(part);
-            byte[] output = new byte[octets.Length + 2];
-            DotStatus status = reader.Read(octets, output, out int consumed, out int written);
-            total += consumed;
-            text.Write(output, 0, written);
-            if (status == DotStatus.End)
-            {
-                break;
-            }
-        }
-
-        return (text.ToArray(), total, reader.Violation);
-    }
-
-    private static (string Text, int End, bool Bad) Naive(byte[] input)
-    {
-        string wire = Encoding.Latin1.GetString(input);
-        StringBuilder text = new();
-        bool bad = false;
-        for (int at = 0; ;)
-        {
-            int crlf = wire.IndexOf("\r\n", at, StringComparison.Ordinal);
-            string line = wire[at..crlf];
-            at = crlf + 2;
-            if (line == ".")
-            {
-                return (text.ToString(), at, bad);
-            }
-
-            line = line.StartsWith('.') ? line[1..] : line;
-            bad |= line.Length > MaxLine || line.AsSpan().ContainsAny('\r', '\n', '\0');
-            text.Append(line).Append("\r\n");
-        }
     }
 }
