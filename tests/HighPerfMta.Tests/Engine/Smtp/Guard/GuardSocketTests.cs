@@ -170,6 +170,5 @@ public sealed class GuardSocketTests : IDisposable
     {
         // The last may still be on their way from the listener: what is counted for good never becomes nothing.
         await Waiting.UntilAsync(() => host.Server.SessionCount == 0 && host.Server.Gate.Admitted == 0 && host.Server.Gate.Counted == (0, 0));
-        Assert.Equal((0, 0), host.Server.Gate.Counted);
     }
 }
